@@ -1,0 +1,1 @@
+"""Epista: one governed bucket for a lab's data."""
