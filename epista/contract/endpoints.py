@@ -1,0 +1,90 @@
+"""
+Endpoints as data: what can be asked, and how it is spelt in HTTP.
+
+A row is the whole truth about an endpoint: the client calls it, the server binds it to the service method of the same
+name, tests walk all of them, and the reference and the OpenAPI document are generated from them. Fields of the request that
+stand in the path travel there; the others are query parameters of GET, HEAD and DELETE, and a JSON object otherwise. A
+*raw* row moves bytes: its body (in, out or both) is not a message.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from epista.contract import assets, audit, experiments, messages, objects, tokens, workspaces
+
+API = "/api/v1"
+"""Where every endpoint begins."""
+
+
+class Endpoint(NamedTuple):
+    """One row."""
+
+    name: str
+    """``noun.verb``: the service that answers, and what the audit log calls the act."""
+    method: str
+    """GET, POST, PUT or DELETE; GET also answers HEAD where bytes are downloaded."""
+    path: str
+    """Below the server's address."""
+    scope: str | None
+    """What the token must allow; ``any`` for every valid token; None for no token at all."""
+    request: type[messages.Request]
+    """What is asked."""
+    reply: type[messages.Reply] | None
+    """What is answered, or None for bytes."""
+    raw: str = ""
+    """``up`` if the body of the request is bytes, ``down`` if that of the reply is."""
+    retry: str = "key"
+    """``safe``: asking twice does no more than asking once. ``key``: so with an ``Idempotency-Key``, under which the server
+    keeps the reply for a day. ``never``: the reply has a secret, which nobody keeps, or takes too long to be repeated."""
+
+
+_WS = API + "/workspaces/{workspace}"
+
+ENDPOINTS = (
+    Endpoint("tokens.who", "GET", API + "/me", "any", tokens.WhoAmI, tokens.Me, retry="safe"),
+    Endpoint("tokens.create", "POST", API + "/tokens", "tokens", tokens.CreateToken, tokens.NewToken, retry="never"),
+    Endpoint("tokens.find", "GET", API + "/tokens", "tokens", tokens.ListTokens, tokens.Tokens, retry="safe"),
+    Endpoint("tokens.revoke", "DELETE", API + "/tokens/{id}", "tokens", tokens.RevokeToken, messages.Done, retry="safe"),
+    Endpoint("tokens.renew", "POST", API + "/tokens/renew", None, tokens.RenewToken, tokens.NewToken, retry="safe"),
+    Endpoint("tokens.sign_in", "POST", API + "/sign-in", None, tokens.SignIn, tokens.NewToken, retry="never"),
+    Endpoint("workspaces.create", "POST", API + "/workspaces", "lab", workspaces.CreateWorkspace, workspaces.Workspace),
+    Endpoint("workspaces.find", "GET", API + "/workspaces", "any", workspaces.ListWorkspaces, workspaces.Workspaces, retry="safe"),
+    Endpoint("workspaces.get", "GET", _WS, "any", workspaces.GetWorkspace, workspaces.Workspace, retry="safe"),
+    Endpoint("workspaces.add_member", "POST", _WS + "/members", "admin", workspaces.AddMember, workspaces.Member, retry="never"),
+    Endpoint("workspaces.members", "GET", _WS + "/members", "admin", workspaces.ListMembers, workspaces.Members, retry="safe"),
+    Endpoint("workspaces.remove_member", "DELETE", _WS + "/members/{user}", "admin", workspaces.RemoveMember, messages.Done, retry="safe"),
+    Endpoint("workspaces.set_rules", "PUT", _WS + "/rules", "admin", workspaces.SetRules, workspaces.Rules),
+    Endpoint("workspaces.rules", "GET", _WS + "/rules", "read", workspaces.ShowRules, workspaces.Rules, retry="safe"),
+    Endpoint("workspaces.check_rules", "GET", _WS + "/rules/check", "admin", workspaces.CheckRules, workspaces.RuleBreaks, retry="safe"),
+    Endpoint("experiments.create", "POST", _WS + "/experiments", "write", experiments.CreateExperiment, experiments.Experiment),
+    Endpoint("experiments.find", "GET", _WS + "/experiments", "read", experiments.ListExperiments, experiments.Experiments, retry="safe"),
+    Endpoint("experiments.get", "GET", _WS + "/experiments/{name}", "read", experiments.GetExperiment, experiments.Experiment, retry="safe"),
+    Endpoint("assets.keys", "GET", _WS + "/keys", "read", assets.ListKeys, None, raw="down", retry="safe"),
+    Endpoint("assets.level", "GET", _WS + "/level", "read", assets.ListLevel, assets.Level, retry="safe"),
+    Endpoint("assets.find", "GET", _WS + "/assets", "read", assets.FindAssets, assets.AssetPage, retry="safe"),
+    Endpoint("assets.get", "GET", _WS + "/asset", "read", assets.GetAsset, assets.Asset, retry="safe"),
+    Endpoint("assets.versions", "GET", _WS + "/versions", "read", assets.ListVersions, assets.Versions, retry="safe"),
+    Endpoint("assets.version", "GET", _WS + "/version", "read", assets.GetVersion, assets.Version, retry="safe"),
+    Endpoint("assets.search", "GET", _WS + "/search", "read", assets.SearchAssets, assets.Hits, retry="safe"),
+    Endpoint("objects.upload", "POST", _WS + "/blobs", "write", objects.UploadBlob, objects.Blob, raw="up", retry="safe"),
+    Endpoint("objects.missing", "POST", _WS + "/blobs/missing", "write", objects.MissingBlobs, objects.Missing, retry="safe"),
+    Endpoint("objects.stage", "POST", _WS + "/blobs/stage", "write", objects.StageBlob, objects.Stage, retry="safe"),
+    Endpoint("objects.take_staged", "POST", _WS + "/blobs/take", "write", objects.TakeStaged, objects.Blob),
+    Endpoint("objects.locate", "GET", _WS + "/versions/{version}/location", "read", objects.LocateBlob, objects.Location, retry="safe"),
+    Endpoint("objects.content", "GET", _WS + "/versions/{version}/content", "read", objects.ReadContent, None, raw="down", retry="safe"),
+    Endpoint("objects.commit", "POST", _WS + "/objects", "write", objects.CommitObjects, objects.Assets),
+    Endpoint("objects.set_meta", "POST", _WS + "/metadata", "write", objects.SetMetadata, assets.Asset),
+    Endpoint("objects.delete", "POST", _WS + "/delete", "write", objects.DeleteAsset, assets.Asset),
+    Endpoint("objects.delete_dir", "POST", _WS + "/delete-folder", "write", objects.DeleteFolder, objects.Keys),
+    Endpoint("objects.restore", "POST", _WS + "/restore", "write", objects.RestoreAsset, assets.Asset),
+    Endpoint("audit.find", "GET", _WS + "/audit", "admin", audit.ReadAudit, audit.AuditPage, retry="safe"),
+    Endpoint("audit.verify", "GET", _WS + "/audit/verify", "admin", audit.VerifyAudit, audit.AuditVerdict, retry="safe"),
+    Endpoint("lab.verify", "GET", API + "/lab/verify", "lab", audit.VerifyBlobs, audit.BlobVerdict, retry="safe"),
+    Endpoint("lab.gc", "POST", API + "/lab/gc", "lab", audit.CollectGarbage, audit.Garbage, retry="safe"),
+    Endpoint("lab.backup", "POST", API + "/lab/backup", "lab", audit.BackUp, audit.Backup, retry="never"),
+)  # fmt: skip
+"""Every endpoint."""
+
+BY_NAME = {row.name: row for row in ENDPOINTS}
+"""Endpoints by their name."""

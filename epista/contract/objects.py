@@ -1,0 +1,211 @@
+"""Objects: bytes on their way in and out, and the verbs that change what stands at a key."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+from epista.contract.assets import Asset
+from epista.contract.messages import Digest, Reply, Request, Text
+
+MAX_TAGS = 100
+"""How many tags one asset may have."""
+
+Tag = Annotated[str, msgspec.Meta(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
+"""One tag: any text without control characters."""
+
+Expect = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
+"""``absent``, or the id of the version that a write replaces."""
+
+
+class Blob(Reply, frozen=True, kw_only=True):
+    """Content that the server holds."""
+
+    sha256: str
+    """As the server computed it from the bytes it received."""
+    size_bytes: int
+    """How many bytes it received."""
+
+
+class UploadBlob(Request, frozen=True, kw_only=True):
+    """Send the bytes of one object as the body. A ``Content-Digest`` header (RFC 9530), if given, must agree with them."""
+
+    workspace: Text
+    """The workspace."""
+
+
+class MissingBlobs(Request, frozen=True, kw_only=True):
+    """Ask which contents have to be sent. Content that the caller can neither read nor has sent counts as missing."""
+
+    workspace: Text
+    """The workspace."""
+    sha256: Annotated[tuple[Digest, ...], msgspec.Meta(max_length=10_000)]
+    """Of the contents."""
+
+
+class Missing(Reply, frozen=True, kw_only=True):
+    """What has to be sent."""
+
+    sha256: tuple[str, ...]
+    """Those of the question, in its order."""
+
+
+class StageBlob(Request, frozen=True, kw_only=True):
+    """Ask for a file to copy bytes into, instead of sending them. Only in an embedded lab, for its own user."""
+
+    workspace: Text
+    """The workspace."""
+
+
+class Stage(Reply, frozen=True, kw_only=True):
+    """A file of the lab that waits for bytes."""
+
+    stage: str
+    """Names the stage when it is taken in."""
+    path: str
+    """The file, empty; copy into it, never move or link."""
+
+
+class TakeStaged(Request, frozen=True, kw_only=True):
+    """Take in a staged file: the server hashes its own copy."""
+
+    workspace: Text
+    """The workspace."""
+    stage: Text
+    """Which."""
+
+
+class LocateBlob(Request, frozen=True, kw_only=True):
+    """Ask where the bytes of a version lie on this machine. Only in an embedded lab, for its own user."""
+
+    workspace: Text
+    """The workspace."""
+    version: Text
+    """The id of the version."""
+
+
+class Location(Reply, frozen=True, kw_only=True):
+    """Where bytes lie on this machine: read-only, and never to be linked."""
+
+    path: str
+    """The file."""
+    offset: int
+    """Where in the file the bytes begin."""
+    size_bytes: int
+    """How many they are."""
+    sha256: str
+    """Of the bytes."""
+
+
+class ReadContent(Request, frozen=True, kw_only=True):
+    """Download the bytes of a version; ``Range`` (RFC 9110) is understood, ``ETag`` is the sha256."""
+
+    workspace: Text
+    """The workspace."""
+    version: Text
+    """The id of the version."""
+
+
+class PutObject(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One key of a commit."""
+
+    key: Text
+    """Where it shall stand."""
+    sha256: Digest
+    """Of content that the caller has sent, or may read."""
+    format: Text | None = None
+    """The name of its format; null: by the extension."""
+    kind: Text | None = None
+    """What it is; null: what it was while the format stays, else by `kind_hint` or the format."""
+    kind_hint: Text | None = None
+    """What the object it was made from suggests, such as FIGURE."""
+    options: dict[str, Any] = {}
+    """The serializer's options, recorded with the version."""
+    meta: dict[str, Any] | None = None
+    """Metadata; null keeps what the asset has."""
+    tags: Annotated[tuple[Tag, ...], msgspec.Meta(max_length=MAX_TAGS)] | None = None
+    """Tags; null keeps what the asset has."""
+    expect: Expect | None = None
+    """``absent``, or the id of the version this replaces."""
+
+
+class CommitObjects(Request, frozen=True, kw_only=True):
+    """Make versions of contents that are there: all or none."""
+
+    workspace: Text
+    """The workspace."""
+    objects: Annotated[tuple[PutObject, ...], msgspec.Meta(min_length=1, max_length=1_000_000)]
+    """One for each key; a key may stand here once."""
+    inputs: tuple[Text, ...] = ()
+    """Ids of the versions that went into them."""
+    notebook: Text | None = None
+    """The notebook that made them."""
+
+
+class Assets(Reply, frozen=True, kw_only=True):
+    """The assets an act made or changed, in the order of the request."""
+
+    assets: tuple[Asset, ...]
+    """Whole; the receipt of a write."""
+
+
+class SetMetadata(Request, frozen=True, kw_only=True):
+    """Replace the metadata of an asset: a new version on the same bytes."""
+
+    workspace: Text
+    """The workspace."""
+    key: Text
+    """Its key."""
+    meta: dict[str, Any]
+    """The new metadata, whole."""
+    experiment: Text | None = None
+    """The active experiment, in which a key without a folder is looked up first."""
+    expect: Expect | None = None
+    """The id of the version this replaces."""
+
+
+class DeleteAsset(Request, frozen=True, kw_only=True):
+    """Hide an asset; `RestoreAsset` brings it back."""
+
+    workspace: Text
+    """The workspace."""
+    key: Text
+    """Its key."""
+    experiment: Text | None = None
+    """The active experiment, in which a key without a folder is looked up first."""
+
+
+class DeleteFolder(Request, frozen=True, kw_only=True):
+    """Hide everything below a folder, or nothing."""
+
+    workspace: Text
+    """The workspace."""
+    path: Text
+    """The folder, with or without its ``/``; never the root."""
+    dry_run: bool = False
+    """Only say what would be hidden."""
+
+
+class Keys(Reply, frozen=True, kw_only=True):
+    """Keys, in code-point order."""
+
+    keys: tuple[str, ...]
+    """The keys."""
+
+
+class RestoreAsset(Request, frozen=True, kw_only=True):
+    """Bring a deleted asset back, or make an old version the current one."""
+
+    workspace: Text
+    """The workspace."""
+    key: Text
+    """Its key."""
+    experiment: Text | None = None
+    """The active experiment, in which a key without a folder is looked up first."""
+    version: Text | None = None
+    """The id or number of the version to make current."""
+
+
+ExpectAbsent = Literal["absent"]
+"""The only condition that a whole folder can have."""

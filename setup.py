@@ -1,0 +1,80 @@
+"""How Epista is packaged; everything else about the build stands in pyproject.toml."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+EXTRAS = {
+    "cli": [],
+    "server": [],
+    "excel": ["openpyxl>=3.1", "python-calamine>=0.3"],
+    "image": ["numpy>=1.26", "pillow>=10.4"],
+    "plotly": ["plotly>=6.0", "kaleido>=1.0"],
+}
+EXTRAS["all"] = sorted({package for packages in EXTRAS.values() for package in packages})
+EXTRAS["test"] = sorted(
+    {
+        *EXTRAS["all"],
+        "altair>=5.4",
+        "hypothesis>=6.100",
+        "matplotlib>=3.9",
+        "polars>=1.20",
+        "psutil>=5.9",
+        "pytest>=8.3",
+        "pytest-timeout>=2.3",
+        "responses>=0.25",
+        "vl-convert-python>=1.7",
+    }
+)
+EXTRAS["lint"] = [
+    *EXTRAS["test"],
+    "mypy>=1.15",
+    "pandas-stubs>=2.2",
+    "ruff>=0.9",
+    "types-jsonschema",
+    "types-openpyxl",
+    "types-psutil",
+    "types-requests",
+    "types-tqdm",
+]
+
+setup(
+    name="epista",
+    version="0.1.0",
+    description="One governed bucket for a lab's data",
+    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.11",
+    packages=find_packages(include=["epista", "epista.*"]),
+    package_data={"epista": ["py.typed", "demo_data/*", "server/stores/migrations/*.mako"]},
+    install_requires=[
+        "alembic>=1.14",
+        "click>=8.1",
+        "granian>=2.4",
+        "Jinja2>=3.1",
+        "jsonschema>=4.21",
+        "msgspec>=0.19",
+        "pandas>=2.2",
+        "pathspec>=0.12",
+        "prometheus-client>=0.21",
+        "pyarrow>=17",
+        "requests>=2.32",
+        "SQLAlchemy>=2.0.36",
+        "starlette>=0.41",
+        "tqdm>=4.66",
+        "urllib3>=2.2",
+        "uvicorn>=0.32",
+    ],
+    extras_require=EXTRAS,
+    entry_points={"console_scripts": ["epista = epista.cli:main"]},
+    classifiers=[
+        "Development Status :: 4 - Beta",
+        "Intended Audience :: Science/Research",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+        "Topic :: Scientific/Engineering",
+        "Typing :: Typed",
+    ],
+)
