@@ -1,0 +1,1 @@
+"""Rows and bytes. A store never sees an actor and never commits."""

@@ -1,0 +1,213 @@
+"""
+The tables of the catalog.
+
+Integer ids join rows; `uid` is what the world sees. Moments are microseconds since 1970 in UTC. Documents are JSON text, kept
+as they came. An Alembic migration makes what stands here; a test compares the two.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import Boolean, Column, ForeignKey, Index, Integer, LargeBinary, MetaData, Table, Text, UniqueConstraint
+
+metadata = MetaData()
+
+users = Table(
+    "users",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("uid", Text, nullable=False, unique=True),
+    Column("name", Text, nullable=False, unique=True),
+    Column("is_lab_admin", Boolean, nullable=False),
+    Column("created_at", Integer, nullable=False),
+)
+
+workspaces = Table(
+    "workspaces",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("uid", Text, nullable=False, unique=True),
+    Column("name", Text, nullable=False, unique=True),
+    Column("created_at", Integer, nullable=False),
+)
+
+members = Table(
+    "members",
+    metadata,
+    Column("workspace_id", ForeignKey("workspaces.id"), primary_key=True),
+    Column("user_id", ForeignKey("users.id"), primary_key=True),
+    Column("role", Text, nullable=False),
+    # JSON list, or null for every experiment.
+    Column("experiments", Text),
+    sqlite_with_rowid=False,
+)
+
+tokens = Table(
+    "tokens",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("uid", Text, nullable=False, unique=True),
+    Column("user_id", ForeignKey("users.id"), nullable=False, index=True),
+    # personal, kernel, or link: the code of a one-time sign-in link.
+    Column("kind", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    # sha256 of the secret. Secrets are 256 random bits, so a slow hash would add nothing.
+    Column("hash", Text, nullable=False, unique=True),
+    Column("scopes", Text, nullable=False),
+    Column("workspace_id", ForeignKey("workspaces.id")),
+    Column("experiments", Text),
+    Column("created_at", Integer, nullable=False),
+    Column("expires_at", Integer),
+    Column("renew_until", Integer),
+    Column("revoked_at", Integer),
+    # Tokens made with a token, and renewals of it, end with it.
+    Column("parent_id", ForeignKey("tokens.id"), index=True),
+)
+
+experiments = Table(
+    "experiments",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("workspace_id", ForeignKey("workspaces.id"), nullable=False),
+    Column("name", Text, nullable=False),
+    Column("number", Text, nullable=False),
+    Column("title", Text),
+    Column("meta", Text, nullable=False),
+    # False while only a folder of that name made it known.
+    Column("described", Boolean, nullable=False),
+    Column("created_at", Integer, nullable=False),
+    Column("created_by", ForeignKey("users.id"), nullable=False),
+    UniqueConstraint("workspace_id", "name"),
+)
+
+blobs = Table(
+    "blobs",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("sha256", Text, nullable=False, unique=True),
+    Column("size", Integer, nullable=False),
+    # The store's object that holds the bytes, and where in it they begin.
+    Column("object", Text, nullable=False),
+    Column("offset", Integer, nullable=False),
+    Column("created_at", Integer, nullable=False),
+    Column("damaged_at", Integer),
+)
+
+# Who has shown to possess which content: only they may commit it without being able to read it elsewhere.
+uploads = Table(
+    "uploads",
+    metadata,
+    Column("blob_id", ForeignKey("blobs.id"), primary_key=True),
+    Column("workspace_id", ForeignKey("workspaces.id"), primary_key=True),
+    Column("user_id", ForeignKey("users.id"), primary_key=True),
+    Column("at", Integer, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+assets = Table(
+    "assets",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("uid", Text, nullable=False, unique=True),
+    Column("workspace_id", ForeignKey("workspaces.id"), nullable=False),
+    Column("key", Text, nullable=False),
+    Column("experiment", Text),
+    Column("name", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("format", Text, nullable=False),
+    # Not declared as a foreign key: a version points at its asset, and one circle would need the other row first.
+    Column("head_id", Integer, nullable=False),
+    Column("deleted_at", Integer),
+    UniqueConstraint("workspace_id", "key"),
+    Index("assets_by_name", "workspace_id", "name"),
+    Index("assets_by_experiment", "workspace_id", "experiment"),
+    Index("assets_by_head", "head_id"),
+)
+
+versions = Table(
+    "versions",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("uid", Text, nullable=False, unique=True),
+    Column("asset_id", ForeignKey("assets.id"), nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("blob_id", ForeignKey("blobs.id"), nullable=False, index=True),
+    Column("kind", Text, nullable=False),
+    Column("format", Text, nullable=False),
+    Column("options", Text, nullable=False),
+    Column("meta", Text, nullable=False),
+    Column("tags", Text, nullable=False),
+    Column("created_at", Integer, nullable=False),
+    Column("author_id", ForeignKey("users.id"), nullable=False),
+    Column("note", Text, nullable=False),
+    Column("notebook", Text),
+    UniqueConstraint("asset_id", "number"),
+)
+
+version_inputs = Table(
+    "version_inputs",
+    metadata,
+    Column("version_id", ForeignKey("versions.id"), primary_key=True),
+    Column("input_id", ForeignKey("versions.id"), primary_key=True, index=True),
+    sqlite_with_rowid=False,
+)
+
+asset_tags = Table(
+    "asset_tags",
+    metadata,
+    Column("asset_id", ForeignKey("assets.id"), primary_key=True),
+    Column("tag", Text, primary_key=True),
+    Column("workspace_id", ForeignKey("workspaces.id"), nullable=False),
+    Index("asset_tags_by_tag", "workspace_id", "tag"),
+    sqlite_with_rowid=False,
+)
+
+rules = Table(
+    "rules",
+    metadata,
+    Column("workspace_id", ForeignKey("workspaces.id"), primary_key=True),
+    Column("version", Integer, primary_key=True),
+    Column("document", Text, nullable=False),
+    Column("created_at", Integer, nullable=False),
+    Column("created_by", ForeignKey("users.id"), nullable=False),
+    sqlite_with_rowid=False,
+)
+
+# Replies by idempotency key, so that a retried request gives the reply that was lost.
+replies = Table(
+    "replies",
+    metadata,
+    Column("user_id", ForeignKey("users.id"), primary_key=True),
+    Column("key", Text, primary_key=True),
+    # sha256 of the request: the same key for another request is a mistake of the caller.
+    Column("request", Text, nullable=False),
+    Column("reply", LargeBinary, nullable=False),
+    Column("at", Integer, nullable=False, index=True),
+    sqlite_with_rowid=False,
+)
+
+# Triggers refuse to change or delete rows. workspace_id 0 is the lab itself.
+audit = Table(
+    "audit",
+    metadata,
+    Column("workspace_id", Integer, primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("at", Integer, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("token", Text),
+    Column("action", Text, nullable=False),
+    Column("target", Text, nullable=False),
+    Column("outcome", Text, nullable=False),
+    Column("request_id", Text, nullable=False),
+    Column("details", Text, nullable=False),
+    Column("hash", Text, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+# The newest row of each chain, kept apart: without it, cutting off the end of the log would leave no trace.
+audit_heads = Table(
+    "audit_heads",
+    metadata,
+    Column("workspace_id", Integer, primary_key=True),
+    Column("number", Integer, nullable=False),
+    Column("hash", Text, nullable=False),
+)
