@@ -1,0 +1,101 @@
+"""
+The server's settings, read once.
+
+A TOML file, then ``EPISTA_SERVER_*`` variables, then the command line; later ones win. A setting that nobody knows stops the
+start, because a misspelt limit would otherwise be no limit.
+"""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import msgspec
+
+from epista.contract.errors import SettingsError
+
+PREFIX = "EPISTA_SERVER_"
+"""What the names of the server's environment variables begin with."""
+
+
+class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Every setting of the server."""
+
+    lab: str = "lab"
+    """The folder that holds the catalog and the bytes."""
+    host: str = "127.0.0.1"
+    """The address to listen on."""
+    port: int = 8717
+    """The port to listen on; 0 takes a free one."""
+    workers: int = 1
+    """How many processes serve requests."""
+    public_url: str | None = None
+    """The address that people use, where a proxy stands in front."""
+    max_upload_bytes: int = 1024**4
+    """The largest object."""
+    max_json_bytes: int = 64 * 1024**2
+    """The largest JSON request."""
+    requests_per_minute: int = 12_000
+    """How many requests one token may make, in each server process; 0 for no limit."""
+    body_timeout_seconds: float = 60.0
+    """How long to wait for the next piece of a body, in either direction."""
+    extract_timeout_seconds: float = 5.0
+    """How long the search index may read in one file."""
+    kernel_token_seconds: int = 15 * 60
+    """How long a kernel token lives before it is renewed."""
+    kernel_renew_seconds: int = 24 * 3600
+    """How long a kernel token can be renewed."""
+    sign_in_link_seconds: int = 24 * 3600
+    """How long a sign-in link works."""
+    metrics_public: bool = False
+    """Whether ``/metrics`` needs no token."""
+    log_level: str = "info"
+    """debug, info, warning or error."""
+
+
+SETTINGS = tuple(Config.__struct_fields__)
+"""The names of all settings."""
+
+
+def read(*, file: Path | None, environ: Mapping[str, str], **given: Any) -> Config:
+    """
+    Return the settings; *given* ones that are None are not given.
+
+    Raises:
+        SettingsError: a file that cannot be read, an unknown setting, or a value that does not fit.
+    """
+    found: dict[str, Any] = {}
+    if file:
+        try:
+            found.update(tomllib.loads(file.read_text(encoding="utf-8")))
+        except OSError as error:
+            raise SettingsError(f"the settings file {str(file)!r} cannot be read: {error.strerror}") from error
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise SettingsError(f"the settings file {str(file)!r} is not TOML: {error}") from error
+        _refuse_unknown(found, f"the settings file {str(file)!r}")
+    variables = {name.removeprefix(PREFIX).lower(): value for name, value in environ.items() if name.startswith(PREFIX)}
+    _refuse_unknown(variables, f"the environment ({PREFIX}...)")
+    found.update(variables)
+    found.update({name: value for name, value in given.items() if value is not None})
+    try:
+        # Variables are text, so "8717" is a fine port; msgspec's lax mode reads numbers and booleans out of text.
+        config = msgspec.convert(found, Config, strict=False)
+    except msgspec.ValidationError as error:
+        raise SettingsError(f"a setting does not fit: {error}", hint="see docs/reference/settings.md") from error
+    if config.log_level not in ("debug", "info", "warning", "error"):
+        raise SettingsError(f"log_level is {config.log_level!r}; one of debug, info, warning, error")
+    if not 0 <= config.port <= 65535 or config.workers < 1:
+        raise SettingsError("port is 0 to 65535, workers at least 1")
+    return config
+
+
+def _refuse_unknown(found: Mapping[str, Any], where: str) -> None:
+    known = get_type_hints(Config)
+    for name in found:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            nearest = f"; nearest: {near[0]!r}" if near else ""
+            raise SettingsError(f"{where} has the unknown setting {name!r}{nearest}", hint="see docs/reference/settings.md")

@@ -1,0 +1,67 @@
+"""Requests as they come over the wire, decoded into the message of their row."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, get_origin, get_type_hints
+
+import msgspec
+
+from epista.contract.endpoints import Endpoint
+from epista.contract.errors import InvalidRequestError
+from epista.contract.messages import Request
+
+
+def from_query(row: Endpoint, path: Mapping[str, str], query: list[tuple[str, str]]) -> Request:
+    """Return the message of a request whose fields stand in its path and query."""
+    hints = get_type_hints(row.request)
+    found: dict[str, Any] = {}
+    for name, value in query:
+        if name in path:
+            raise InvalidRequestError(f"{name!r} stands in the path and in the query")
+        if name not in hints:
+            raise _unknown(row, name)
+        if _is_tuple(hints[name]):
+            found.setdefault(name, []).append(value)
+        elif name in found:
+            raise InvalidRequestError(f"{name!r} is given twice")
+        else:
+            found[name] = value
+    return _converted(row, {**found, **path}, strict=False)
+
+
+def from_json(row: Endpoint, path: Mapping[str, str], body: bytes) -> Request:
+    """Return the message of a request whose fields stand in its path and a JSON object."""
+    try:
+        found = msgspec.json.decode(body) if body else {}
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise InvalidRequestError(f"the body is not JSON: {error}") from error
+    except RecursionError as error:
+        raise InvalidRequestError("the body nests too deeply") from error
+    if not isinstance(found, dict):
+        raise InvalidRequestError("the body is a JSON object")
+    for name in found:
+        if name in path:
+            raise InvalidRequestError(f"{name!r} stands in the path and in the body")
+    return _converted(row, {**found, **path}, strict=True)
+
+
+def _converted(row: Endpoint, found: Mapping[str, Any], *, strict: bool) -> Request:
+    try:
+        return msgspec.convert(found, row.request, strict=strict)
+    except msgspec.ValidationError as error:
+        unknown = [name for name in found if name not in row.request.__struct_fields__]
+        if unknown:
+            raise _unknown(row, unknown[0]) from error
+        raise InvalidRequestError(f"the request does not fit: {error}", hint=f"see {row.name} in the HTTP reference") from error
+    except RecursionError as error:
+        raise InvalidRequestError("the request nests too deeply") from error
+
+
+def _unknown(row: Endpoint, name: str) -> InvalidRequestError:
+    known = ", ".join(field for field in row.request.__struct_fields__)
+    return InvalidRequestError(f"{row.name} has no field {name!r}; it has {known or 'none'}")
+
+
+def _is_tuple(hint: Any) -> bool:
+    return any(get_origin(part) is tuple for part in (hint, *getattr(hint, "__args__", ())))

@@ -1,0 +1,298 @@
+"""Assets: finding what stands at keys, as far as it exists for the caller."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, RowMapping
+
+from epista.contract import assets as wire
+from epista.contract import keys
+from epista.contract.errors import AmbiguousNameError, InvalidKeyError, KeyNotFoundError, NotFoundError
+from epista.server.access.actors import Actor
+from epista.server.access.policy import Access
+from epista.server.services import cursors
+from epista.server.services.resources import Resources
+from epista.server.stores import assets as rows
+from epista.server.stores import moments, search
+from epista.server.stores.tables import asset_tags, assets, users, versions
+
+KEYS_PAGE = 10_000
+"""How many keys one step of the stream of keys reads."""
+
+MAX_CANDIDATES = 20
+"""How many keys an error about an ambiguous name lists."""
+
+
+class Assets:
+    """What a caller may not read is in no listing, count, facet or hint."""
+
+    def __init__(self, resources: Resources) -> None:
+        self._all = resources
+
+    def keys(self, actor: Actor, wanted: wire.ListKeys) -> Iterator[list[str]]:
+        """Return every key in pages; each page is a short view of its own, so that a slow reader blocks nobody."""
+        prefix = keys.normalise_prefix(wanted.prefix)
+        with self._all.read(actor, "read", wanted.workspace) as (_, access):
+            pass
+        self._all.note(actor, access.workspace_id, prefix)
+        return self._key_pages(access, prefix)
+
+    def _key_pages(self, access: Access, prefix: str) -> Iterator[list[str]]:
+        after = None
+        while True:
+            with self._all.catalog.read() as tx:
+                page = rows.keys_after(
+                    tx, access.workspace_id, access.experiments, prefix=prefix, after=after, limit=KEYS_PAGE
+                )
+            if page:
+                yield page
+            if len(page) < KEYS_PAGE:
+                return
+            after = page[-1]
+
+    def level(self, actor: Actor, wanted: wire.ListLevel) -> wire.Level:
+        """List one level; the key of an asset lists that asset, and nothing there is an empty level."""
+        folder = keys.normalise_folder(wanted.path)
+        after = cursors.text(wanted.after)
+        with self._all.read(actor, "read", wanted.workspace) as (tx, access):
+            here = access.workspace_id, access.experiments
+            folders, found, more = rows.level(tx, *here, folder=folder, after=after, limit=wanted.limit)
+            if folder and not folders and not found and after is None and not wanted.path.endswith("/"):
+                found = [folder.removesuffix("/")]
+            known = rows.by_keys(tx, access.workspace_id, found)
+        self._all.note(actor, access.workspace_id, folder)
+        shown = tuple(ref(known[key]) for key in found if key in known and access.sees(key) and known[key]["deleted_at"] is None)
+        return wire.Level(folders=tuple(folders), assets=shown, next=None if more is None else cursors.of(more))
+
+    def find(self, actor: Actor, wanted: wire.FindAssets) -> wire.AssetPage:
+        """List assets that satisfy every filter, by key."""
+        after = cursors.text(wanted.after)
+        with self._all.read(actor, "read", wanted.workspace) as (tx, access):
+            found = rows.heads(access.workspace_id, access.experiments)
+            found = found.where(rows.starting_with(keys.normalise_prefix(wanted.prefix)))
+            if wanted.experiment is not None:
+                found = found.where(assets.c.experiment == keys.normalise_prefix(wanted.experiment))
+            if wanted.kind is not None:
+                found = found.where(assets.c.kind == wanted.kind.upper())
+            if wanted.format is not None:
+                found = found.where(assets.c.format == wanted.format.lower())
+            for tag in wanted.tags:
+                found = found.where(assets.c.id.in_(asset_tags.select().with_only_columns(asset_tags.c.asset_id).where(
+                    asset_tags.c.workspace_id == access.workspace_id, asset_tags.c.tag == tag
+                )))  # fmt: skip
+            if wanted.created_after is not None:
+                found = found.where(versions.c.created_at >= moments.of(wanted.created_after))
+            if wanted.created_before is not None:
+                found = found.where(versions.c.created_at < moments.of(wanted.created_before))
+            if wanted.created_by is not None:
+                found = found.where(users.c.name == wanted.created_by)
+            if after is not None:
+                found = found.where(assets.c.key > after)
+            page = list(tx.execute(found.order_by(assets.c.key).limit(wanted.limit)).mappings())
+        self._all.note(actor, access.workspace_id, wanted.prefix)
+        more = cursors.of(page[-1]["key"]) if len(page) == wanted.limit else None
+        return wire.AssetPage(assets=tuple(map(ref, page)), next=more)
+
+    def get(self, actor: Actor, wanted: wire.GetAsset) -> wire.Asset:
+        """Look at one asset by id, key or bare name; a name that fits several is an error that lists them."""
+        with self._all.read(actor, "read", wanted.workspace) as (tx, access):
+            row = self._resolve(tx, access, wanted)
+            found = asset(tx, access, row)
+        self._all.note(actor, access.workspace_id, found.key, {"version": found.version})
+        return found
+
+    def versions(self, actor: Actor, wanted: wire.ListVersions) -> wire.Versions:
+        """List versions, newest first, also those of a deleted asset."""
+        before = cursors.number(wanted.after)
+        with self._all.read(actor, "read", wanted.workspace) as (tx, access):
+            row = locate(tx, access, wanted.key, wanted.experiment, deleted=True)
+            found = rows.versions_of(tx, row["asset_id"], before=before, limit=wanted.limit)
+            page = _versions(tx, access, row["key"], found)
+        self._all.note(actor, access.workspace_id, row["key"])
+        more = cursors.of(found[-1]["number"]) if found and found[-1]["number"] > 1 else None
+        return wire.Versions(key=row["key"], deleted=row["deleted_at"] is not None, versions=page, next=more)
+
+    def version(self, actor: Actor, wanted: wire.GetVersion) -> wire.Version:
+        """Look at one version of a live asset, by id or number."""
+        with self._all.read(actor, "read", wanted.workspace) as (tx, access):
+            row = locate(tx, access, wanted.key, wanted.experiment)
+            found = version_row(tx, row, wanted.version)
+            (message,) = _versions(tx, access, row["key"], [found])
+        self._all.note(actor, access.workspace_id, row["key"], {"version": message.id})
+        return message
+
+    def search(self, actor: Actor, wanted: wire.SearchAssets) -> wire.Hits:
+        """Search live assets at their current version; total and facets count exactly what the caller may read."""
+        tree = search.parse(wanted.query)
+        after = cursors.text(wanted.after)
+        with self._all.read(actor, "read", wanted.workspace) as (tx, access):
+            where = {"workspace_id": access.workspace_id, "experiments": access.experiments}
+            found = search.find(tx, tree, **where, limit=wanted.limit, after=after)
+            counts = search.count_and_facets(tx, tree, **where)
+            known = rows.by_ids(tx, [hit.asset_id for hit in found.hits])
+        self._all.note(actor, access.workspace_id, wanted.query, {"total": counts.total})
+        return wire.Hits(
+            hits=tuple(
+                wire.Hit(**_light(known[hit.asset_id]), field=hit.field, snippet=hit.snippet) for hit in found.hits
+            ),
+            total=counts.total,
+            facets=wire.Facets(**counts.facets),
+            notes=tuple(found.notes),
+            next=None if found.next is None else cursors.of(found.next),
+        )
+
+    def _resolve(self, tx: Connection, access: Access, wanted: wire.GetAsset) -> RowMapping:
+        here = access.workspace_id, access.experiments
+        if not wanted.exact and (row := rows.by_uid(tx, *here, wanted.ref)):
+            return row
+        try:
+            return locate(tx, access, wanted.ref, wanted.experiment)
+        except KeyNotFoundError:
+            if wanted.exact or "/" in wanted.ref:
+                raise
+            named = rows.by_name(tx, *here, keys.normalise(wanted.ref), MAX_CANDIDATES + 1)
+            if not named:
+                raise
+            if len(named) == 1:
+                return named[0]
+            candidates = [row["key"] for row in named[:MAX_CANDIDATES]]
+            more = ", ..." if len(named) > MAX_CANDIDATES else ""
+            raise AmbiguousNameError(
+                f"the name {wanted.ref!r} fits several assets: {', '.join(candidates)}{more}",
+                hint="give the whole key",
+                details={"candidates": candidates},
+            ) from None
+
+
+def locate(tx: Connection, access: Access, key: str, experiment: str | None, *, deleted: bool = False) -> RowMapping:
+    """
+    Return the asset at *key*: without a folder, in the active experiment first, then at the root, and nowhere else.
+
+    Raises:
+        KeyNotFoundError: nothing there; names the nearest key, or that it was deleted.
+    """
+    key = keys.normalise(key)
+    here = access.workspace_id, access.experiments
+    places = [f"{experiment}/{key}", key] if experiment and "/" not in key else [key]
+    for place in places:
+        if row := rows.by_key(tx, *here, place, deleted=deleted):
+            return row
+    for place in places:
+        if rows.by_key(tx, *here, place, deleted=True):
+            raise KeyNotFoundError(f"the asset at {place!r} was deleted", hint=f"bring it back: epista restore {place}")
+    for place in places:
+        if rows.keys_after(tx, *here, prefix=place + "/", after=None, limit=1):
+            raise KeyNotFoundError(f"{place!r} is a folder, not an asset", hint=f"epista ls {place}/", details={"folder": place})
+    near = _nearest(tx, access, places[0])
+    folder = key.rpartition("/")[0]
+    raise KeyNotFoundError(
+        f"no asset at {key!r}" + (f"; nearest: {near!r}" if near else ""),
+        hint=f"epista ls {folder}/" if folder else "epista ls",
+        details={"key": key} | ({"nearest": near} if near else {}),
+    )
+
+
+def _nearest(tx: Connection, access: Access, key: str) -> str | None:
+    here = access.workspace_id, access.experiments
+    folder, slash, name = key.rpartition("/")
+    candidates = rows.keys_after(tx, *here, prefix=folder + slash, after=None, limit=1000)
+    if not candidates:
+        candidates = rows.keys_after(tx, *here, prefix="", after=None, limit=1000)
+    candidates += [row["key"] for row in rows.by_name(tx, *here, name, 10)]
+    near = difflib.get_close_matches(key, candidates, n=1, cutoff=0.6)
+    return near[0] if near else None
+
+
+def version_row(tx: Connection, row: RowMapping, version: str) -> RowMapping:
+    """Return a version of the asset in *row* by its id or number."""
+    found = rows.version_of(tx, row["asset_id"], version)
+    if found is None:
+        raise NotFoundError(
+            f"{row['key']!r} has no version {version!r}; the newest is {row['number']}", hint=f"epista history {row['key']}"
+        )
+    return found
+
+
+def refuse_folder(key: str, verb: str) -> None:
+    """Refuse a key that means a folder, and name the verb for folders."""
+    if key.endswith("/"):
+        raise InvalidKeyError(f"{key!r} is a folder", hint=f"for a folder: {verb}")
+
+
+def _light(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "id": row["asset_uid"],
+        "key": row["key"],
+        "name": row["name"],
+        "kind": row["kind"],
+        "format": row["format"],
+        "size_bytes": row["size"],
+        "sha256": row["sha256"],
+        "version": row["uid"],
+        "number": row["number"],
+        "tags": tuple(json.loads(row["tags"])),
+        "experiment": row["experiment"],
+        "experiment_number": row["experiment_number"],
+        "created_at": moments.to_datetime(row["created_at"]),
+        "created_by": row["author"],
+    }
+
+
+def ref(row: Mapping[str, Any]) -> wire.AssetRef:
+    """Return a row in the light form of listings."""
+    return wire.AssetRef(**_light(row))
+
+
+def asset(tx: Connection, access: Access, row: Mapping[str, Any]) -> wire.Asset:
+    """Return a row whole."""
+    return whole(tx, access, [row])[0]
+
+
+def whole(tx: Connection, access: Access, found: Sequence[Mapping[str, Any]]) -> list[wire.Asset]:
+    """Return rows whole."""
+    sources = rows.inputs_of(tx, access.workspace_id, access.experiments, [row["id"] for row in found])
+    return [
+        wire.Asset(
+            **_light(row),
+            meta=json.loads(row["meta"]),
+            options=json.loads(row["options"]),
+            lineage=_lineage(row, sources.get(row["id"], [])),
+        )
+        for row in found
+    ]
+
+
+def _lineage(row: Mapping[str, Any], sources: Sequence[Mapping[str, Any]]) -> wire.Lineage:
+    return wire.Lineage(
+        inputs=tuple(wire.Source(version=one["uid"], key=one["key"], number=one["number"]) for one in sources),
+        notebook=row["notebook"],
+    )
+
+
+def _versions(
+    tx: Connection, access: Access, key: str, found: Sequence[Mapping[str, Any]]
+) -> tuple[wire.Version, ...]:
+    sources = rows.inputs_of(tx, access.workspace_id, access.experiments, [row["id"] for row in found])
+    return tuple(
+        wire.Version(
+            id=row["uid"],
+            number=row["number"],
+            key=key,
+            kind=row["kind"],
+            format=row["format"],
+            size_bytes=row["size"],
+            sha256=row["sha256"],
+            tags=tuple(json.loads(row["tags"])),
+            meta=json.loads(row["meta"]),
+            options=json.loads(row["options"]),
+            created_at=moments.to_datetime(row["created_at"]),
+            created_by=row["author"],
+            note=row["note"],
+            lineage=_lineage(row, sources.get(row["id"], [])),
+        )
+        for row in found
+    )

@@ -1,0 +1,160 @@
+"""The care of the lab as a whole, for its managers: verification, garbage, backup."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from pathlib import Path
+
+from sqlalchemy import Connection
+
+from epista.contract import audit as wire
+from epista.contract.errors import ConflictError, InvalidRequestError, StorageFullError
+from epista.server.access import policy
+from epista.server.access.actors import Actor
+from epista.server.services import cursors
+from epista.server.services.resources import Resources
+from epista.server.stores import audit, care
+
+VERIFY_SECONDS = 5.0
+"""How long one step of a verification reads; the caller asks again for the next."""
+
+VERIFY_BLOBS = 5000
+"""How many blobs one step checks at most."""
+
+
+class Lab:
+    """Only managers of the lab; nothing here shows what an asset says."""
+
+    def __init__(self, resources: Resources, folder: Path) -> None:
+        self._all = resources
+        self._folder = folder
+
+    def verify(self, actor: Actor, wanted: wire.VerifyBlobs) -> wire.BlobVerdict:
+        """Read blobs and compare them with their hashes; what is damaged is marked and never served for new puts."""
+        policy.require_lab(actor)
+        until = time.monotonic() + VERIFY_SECONDS
+        after = cursors.number(wanted.after) or 0
+        with self._all.catalog.read() as tx:
+            found = care.blobs_after(tx, after, VERIFY_BLOBS)
+        problems: list[wire.BlobProblem] = []
+        count = size = 0
+        for row in found:
+            digest = self._all.blobs.digest(row["object"], row["offset"], row["size"])
+            count, size, after = count + 1, size + row["size"], row["id"]
+            if digest != row["sha256"]:
+                with self._all.catalog.read() as tx:
+                    # A collection may have removed the blob since the list was read: then nothing needs it.
+                    keys = care.keys_of_blob(tx, row["id"], limit=20) if care.is_blob(tx, row["id"], row["object"]) else None
+                if keys is not None:
+                    problem = "is missing or too short" if digest is None else f"has the sha256 {digest} instead"
+                    problems.append(wire.BlobProblem(sha256=row["sha256"], problem=problem, keys=tuple(keys)))
+                    self._all.catalog.write(lambda tx, blob=row["id"]: care.mark_damaged(tx, blob, self._all.clock()))
+            elif row["damaged_at"] is not None:
+                self._all.catalog.write(lambda tx, blob=row["id"]: care.mark_damaged(tx, blob, None))
+            if time.monotonic() > until:
+                break
+        self._all.note(actor, audit.LAB, "blobs", {"checked": count, "problems": len(problems)})
+        done = count == len(found) < VERIFY_BLOBS
+        return wire.BlobVerdict(
+            blobs=count, size_bytes=size, problems=tuple(problems), next=None if done else cursors.of(after)
+        )
+
+    def gc(self, actor: Actor, wanted: wire.CollectGarbage) -> wire.Garbage:
+        """
+        Remove content that no version needs, and temporary files, both older than the grace period.
+
+        The rows go first, then the files: a crash in between leaves files that no row knows, which the next collection finds.
+        """
+        policy.require_lab(actor)
+        if wanted.grace_seconds < 0:
+            raise InvalidRequestError("grace_seconds is 0 or more")
+        before = self._all.clock() - wanted.grace_seconds * 1_000_000
+
+        def work(tx: Connection) -> list[tuple[str, int]]:
+            found = care.unneeded(tx, before)
+            if not wanted.dry_run:
+                care.forget(tx, [row["id"] for row in found])
+            self._all.record(tx, actor, audit.LAB, "garbage", {"blobs": len(found), "dry_run": wanted.dry_run})
+            return [(row["object"], row["size"]) for row in found]
+
+        gone = self._all.catalog.write(work)
+        files, size = self._all.blobs.sweep(wanted.grace_seconds, dry_run=wanted.dry_run)
+        if not wanted.dry_run:
+            for name, _ in gone:
+                self._all.blobs.delete(name)
+        orphans = self._orphans(wanted.grace_seconds, {name for name, _ in gone})
+        for name, orphan_size in orphans:
+            files, size = files + 1, size + orphan_size
+            if not wanted.dry_run:
+                self._all.blobs.delete(name)
+        return wire.Garbage(blobs=len(gone), files=files, size_bytes=size + sum(blob_size for _, blob_size in gone))
+
+    def backup(self, actor: Actor, wanted: wire.BackUp) -> wire.Backup:
+        """
+        Copy the lab as of one moment: first the catalog, then every object that it names.
+
+        Objects are never changed, and a collection that removes one in between is reported as an error, not as a good backup.
+        """
+        policy.require_lab(actor)
+        destination = Path(wanted.destination)
+        if not destination.is_absolute():
+            raise InvalidRequestError(f"the destination {wanted.destination!r} is no absolute path")
+        if destination.resolve().is_relative_to(self._folder.resolve()):
+            raise InvalidRequestError("the destination lies inside the lab", hint="give a folder outside of it")
+        self._all.trail.flush()
+        try:
+            if destination.exists() and (not destination.is_dir() or any(destination.iterdir())):
+                raise ConflictError(f"{wanted.destination!r} is there already", hint="give a new or an empty folder")
+            destination.mkdir(mode=0o700, parents=True, exist_ok=True)
+            count, size = self._copy(destination)
+        except OSError as error:
+            raise StorageFullError(
+                f"the backup cannot be written: {error.strerror or error}", hint="what was copied so far is no lab; remove it"
+            ) from error
+        self._all.note(actor, audit.LAB, wanted.destination, {"blobs": count})
+        return wire.Backup(path=str(destination), blobs=count, size_bytes=size)
+
+    def _copy(self, destination: Path) -> tuple[int, int]:
+        # The catalog gets its final name last: an interrupted backup is not mistaken for a lab.
+        unfinished = destination / "lab.db.unfinished"
+        self._all.catalog.copy_to(unfinished)
+        with self._all.catalog.read() as tx:
+            found = care.objects(tx)
+        count = size = 0
+        for name in found:
+            source = self._all.blobs.path(name)
+            target = destination / "blobs" / name[:2] / name
+            target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            try:
+                shutil.copyfile(source, target)
+            except FileNotFoundError:
+                continue  # damaged, or collected just now: verify says so, here and there
+            target.chmod(0o444)
+            _sync(target)
+            count, size = count + 1, size + target.stat().st_size
+        (destination / "staging").mkdir(mode=0o700)
+        _sync(unfinished)
+        unfinished.rename(destination / "lab.db")
+        _sync(destination)
+        return count, size
+
+    def _orphans(self, grace_seconds: int, gone: set[str]) -> list[tuple[str, int]]:
+        old = [
+            (name, stat.st_size)
+            for name, stat in self._all.blobs.objects()
+            if name not in gone and time.time() - stat.st_mtime >= grace_seconds
+        ]
+        with self._all.catalog.read() as tx:
+            # Only what lay there before the list was read can be an orphan; the grace period covers what is on its way.
+            known = set(care.objects(tx))
+        return [(name, size) for name, size in old if name not in known]
+
+
+def _sync(path: Path) -> None:
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

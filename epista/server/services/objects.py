@@ -1,0 +1,637 @@
+"""Objects: contents come in, versions are made of them, and what stands at a key is hidden or brought back."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, RowMapping
+
+from epista.contract import assets as asset_messages
+from epista.contract import formats, keys, metadata
+from epista.contract import objects as wire
+from epista.contract.errors import (
+    ConflictError,
+    ForbiddenError,
+    IntegrityError,
+    InvalidKeyError,
+    KeyNotFoundError,
+    NotFoundError,
+    TooLargeError,
+    ValidationError,
+)
+from epista.server.access import secrets
+from epista.server.access.actors import Actor
+from epista.server.access.policy import Access
+from epista.server.services import experiments, metadata_rules
+from epista.server.services.assets import asset, locate, refuse_folder, version_row, whole
+from epista.server.services.resources import Resources
+from epista.server.stores import assets as rows
+from epista.server.stores import moments, search
+from epista.server.stores.local import Incoming, Stored
+
+MAX_OPTIONS_BYTES = 64 * 1024
+"""How much JSON the options of a serializer may be."""
+
+_LISTED_IN_AUDIT = 50
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Content:
+    """Where the bytes of a version lie, and what to call them."""
+
+    object: str
+    offset: int
+    size: int
+    sha256: str
+    name: str
+    media_type: str
+
+
+@dataclass(kw_only=True, slots=True)
+class _Draft:
+    """One key of a commit on its way to become a version."""
+
+    wanted: wire.PutObject
+    key: str
+    before: RowMapping | None
+    blob: RowMapping
+    kind: str
+    format: str
+    meta: str
+    tags: tuple[str, ...]
+    options: str
+
+    @property
+    def is_live(self) -> bool:
+        return self.before is not None and self.before["deleted_at"] is None
+
+    @property
+    def is_unchanged(self) -> bool:
+        """Whether the same content, described alike, stands there already."""
+        before = self.before
+        return (
+            before is not None
+            and self.is_live
+            and (before["blob_id"], before["kind"], before["format"]) == (self.blob["id"], self.kind, self.format)
+            and tuple(json.loads(before["tags"])) == self.tags
+            and json.loads(before["meta"]) == json.loads(self.meta)
+            and json.loads(before["options"]) == json.loads(self.options)
+        )
+
+
+class Objects:
+    """Nothing is overwritten: a put makes a version, a delete hides, and one act is one transaction."""
+
+    def __init__(self, resources: Resources) -> None:
+        self._all = resources
+
+    # Contents
+
+    def receive(self, actor: Actor, wanted: wire.UploadBlob, size: int | None) -> Incoming:
+        """Let content come in, if the caller may write anything here; `received` ends it."""
+        with self._all.read(actor, "write", wanted.workspace):
+            pass
+        self.refuse_size(size or 0)
+        return self._all.blobs.create()
+
+    def refuse_size(self, size: int) -> None:
+        """Refuse content over the limit of the server."""
+        limit = self._all.config.max_upload_bytes
+        if size > limit:
+            raise TooLargeError(f"the object is over the limit of {limit:,} bytes", details={"limit_bytes": limit})
+
+    def received(
+        self, actor: Actor, wanted: wire.UploadBlob, incoming: Incoming, size: int | None, digest: str | None
+    ) -> wire.Blob:
+        """Keep content that has come in whole; *size* and *digest* are what the sender said of it."""
+        if size is not None and incoming.size != size:
+            raise IntegrityError(f"the body has {incoming.size:,} bytes, its Content-Length said {size:,}")
+        stored = incoming.finish()
+        if digest is not None and digest != stored.sha256:
+            self._all.blobs.delete(stored.object)
+            raise IntegrityError(
+                f"the bytes that arrived have sha256 {stored.sha256}, but {digest} was announced",
+                hint="send them again",
+                details={"sha256": stored.sha256},
+            )
+        return self._keep(actor, wanted.workspace, stored)
+
+    def missing(self, actor: Actor, wanted: wire.MissingBlobs) -> wire.Missing:
+        """Say which contents have to be sent."""
+        with self._all.read(actor, "write", wanted.workspace) as (tx, access):
+            known = self._known(tx, actor, access, wanted.sha256)
+        self._all.note(actor, access.workspace_id, f"{len(wanted.sha256)} contents")
+        return wire.Missing(sha256=tuple(digest for digest in wanted.sha256 if digest not in known))
+
+    def stage(self, actor: Actor, wanted: wire.StageBlob) -> wire.Stage:
+        """Give the owner of an embedded lab a file to copy bytes into."""
+        with self._all.read(actor, "write", wanted.workspace) as (_, access):
+            _require_local(actor)
+        name, path = self._all.blobs.stage()
+        self._all.note(actor, access.workspace_id, name)
+        return wire.Stage(stage=name, path=str(path))
+
+    def take_staged(self, actor: Actor, wanted: wire.TakeStaged) -> wire.Blob:
+        """Take in a staged file: the server hashes the copy it owns, because the source may change."""
+        with self._all.read(actor, "write", wanted.workspace):
+            _require_local(actor)
+        stored = self._all.blobs.take(wanted.stage, self._all.config.max_upload_bytes)
+        if stored.size > self._all.config.max_upload_bytes:
+            self._all.blobs.delete(stored.object)
+        self.refuse_size(stored.size)
+        return self._keep(actor, wanted.workspace, stored)
+
+    def locate(self, actor: Actor, wanted: wire.LocateBlob) -> wire.Location:
+        """Tell the owner of an embedded lab where in the folder the bytes of a version lie."""
+        with self._all.read(actor, "read", wanted.workspace) as (tx, access):
+            _require_local(actor)
+            found = _content(tx, access, wanted.version)
+        self._all.note(actor, access.workspace_id, wanted.version)
+        path = str(self._all.blobs.path(found.object).absolute())
+        return wire.Location(path=path, offset=found.offset, size_bytes=found.size, sha256=found.sha256)
+
+    def content(self, actor: Actor, wanted: wire.ReadContent) -> Content:
+        """Return where the bytes of a version lie, for whoever may read its asset."""
+        with self._all.read(actor, "read", wanted.workspace) as (tx, access):
+            found = _content(tx, access, wanted.version)
+        self._all.note(actor, access.workspace_id, found.name, {"version": wanted.version})
+        return found
+
+    # Versions
+
+    def commit(self, actor: Actor, wanted: wire.CommitObjects) -> wire.Assets:
+        """Make versions of contents that are there: all of them in one transaction, or none."""
+        self._check(wanted)
+        texts = self._texts(actor, wanted)
+
+        def work(tx: Connection, access: Access) -> wire.Assets:
+            drafts = self._drafts(tx, actor, access, wanted)
+            self._refuse_conflicts(tx, access, drafts)
+            self._refuse_rule_breaks(tx, access, drafts)
+            inputs = self._inputs(tx, access, wanted.inputs)
+            self._make(tx, actor, access, drafts, texts, inputs, wanted.notebook, note="put")
+            made = rows.by_keys(tx, access.workspace_id, [draft.key for draft in drafts])
+            done = whole(tx, access, [made[draft.key] for draft in drafts])
+            self._all.record(tx, actor, access.workspace_id, *_for_audit(done))
+            return wire.Assets(assets=tuple(done))
+
+        return self._all.write(actor, "write", wanted.workspace, wire.Assets, work)
+
+    def set_meta(self, actor: Actor, wanted: wire.SetMetadata) -> asset_messages.Asset:
+        """Describe an asset anew: a version on the same bytes."""
+        refuse_folder(wanted.key, "put_dir(..., meta=...)")
+        metadata.check(wanted.meta)
+
+        def work(tx: Connection, access: Access) -> asset_messages.Asset:
+            row = locate(tx, access, wanted.key, wanted.experiment)
+            access.require_key(row["key"])
+            draft = _as_draft(row, row)
+            draft.meta = json.dumps(wanted.meta, ensure_ascii=False)
+            _refuse_stale(draft, wanted.expect)
+            self._refuse_rule_breaks(tx, access, [draft])
+            text = search.content_of(tx, row["asset_id"])
+            self._make(tx, actor, access, [draft], {draft.key: text}, [], None, note="metadata")
+            return self._receipt(tx, actor, access, row["key"])
+
+        return self._all.write(actor, "write", wanted.workspace, asset_messages.Asset, work)
+
+    # Hiding and bringing back
+
+    def delete(self, actor: Actor, wanted: wire.DeleteAsset) -> asset_messages.Asset:
+        """Hide an asset; its versions stay."""
+        refuse_folder(wanted.key, f"delete_dir({wanted.key!r}), or: epista rm --dir {wanted.key}")
+
+        def work(tx: Connection, access: Access) -> asset_messages.Asset:
+            try:
+                row = locate(tx, access, wanted.key, wanted.experiment)
+            except KeyNotFoundError as error:
+                if folder := error.details.get("folder"):
+                    raise InvalidKeyError(
+                        f"{folder!r} is a folder", hint=f"for a folder: delete_dir({folder!r}), or: epista rm --dir {folder}"
+                    ) from None
+                raise
+            access.require_key(row["key"])
+            hidden = asset(tx, access, row)
+            rows.hide(tx, [row["asset_id"]], self._all.clock())
+            search.remove(tx, [row["asset_id"]])
+            self._all.record(tx, actor, access.workspace_id, hidden.key, {"version": hidden.version})
+            return hidden
+
+        return self._all.write(actor, "write", wanted.workspace, asset_messages.Asset, work)
+
+    def delete_dir(self, actor: Actor, wanted: wire.DeleteFolder) -> wire.Keys:
+        """Hide everything below a folder, at its boundary: all or nothing."""
+        folder = keys.normalise_folder(wanted.path)
+        if not folder:
+            raise InvalidKeyError("an empty folder would mean the whole workspace", hint="delete_dir('EXP-12/')")
+
+        def work(tx: Connection, access: Access) -> wire.Keys:
+            here = access.workspace_id, access.experiments
+            found = rows.keys_after(tx, *here, prefix=folder, after=None, limit=2**62)
+            for key in found:
+                access.require_key(key)
+            if not wanted.dry_run:
+                known = rows.by_keys(tx, access.workspace_id, found)
+                ids = [known[key]["asset_id"] for key in found]
+                rows.hide(tx, ids, self._all.clock())
+                search.remove(tx, ids)
+            details = {"keys": found[:_LISTED_IN_AUDIT], "count": len(found), "dry_run": wanted.dry_run}
+            self._all.record(tx, actor, access.workspace_id, folder, details)
+            return wire.Keys(keys=tuple(found))
+
+        return self._all.write(actor, "write", wanted.workspace, wire.Keys, work)
+
+    def restore(self, actor: Actor, wanted: wire.RestoreAsset) -> asset_messages.Asset:
+        """Bring a deleted asset back, or make an old version the current one; doing it again changes nothing."""
+        refuse_folder(wanted.key, "restore each of its keys")
+        texts = self._restored_text(actor, wanted)
+
+        def work(tx: Connection, access: Access) -> asset_messages.Asset:
+            row = locate(tx, access, wanted.key, wanted.experiment, deleted=True)
+            access.require_key(row["key"])
+            draft = _as_draft(row, row if wanted.version is None else version_row(tx, row, wanted.version))
+            self._refuse_conflicts(tx, access, [draft])
+            if wanted.version is not None:
+                self._refuse_rule_breaks(tx, access, [draft])
+            if _says_the_same(row, draft):
+                if not draft.is_live:
+                    rows.show(tx, row["asset_id"])
+                    self._index(tx, access, [(row["asset_id"], draft)], texts)
+            else:
+                old = version_row(tx, row, str(wanted.version))
+                note = f"restored from version {old['number']}"
+                self._make(tx, actor, access, [draft], texts, [old["id"]], None, note=note)
+            return self._receipt(tx, actor, access, row["key"])
+
+        return self._all.write(actor, "write", wanted.workspace, asset_messages.Asset, work)
+
+    # Steps
+
+    def _keep(self, actor: Actor, workspace: str, stored: Stored) -> wire.Blob:
+        kept = False
+
+        def work(tx: Connection, access: Access) -> wire.Blob:
+            nonlocal kept
+            kept = rows.keep_blob(
+                tx,
+                sha256=stored.sha256,
+                size=stored.size,
+                object=stored.object,
+                workspace_id=access.workspace_id,
+                user_id=actor.user_id,
+                at=self._all.clock(),
+            )
+            self._all.record(tx, actor, access.workspace_id, stored.sha256, {"size_bytes": stored.size})
+            return wire.Blob(sha256=stored.sha256, size_bytes=stored.size)
+
+        try:
+            return self._all.write(actor, "write", workspace, wire.Blob, work)
+        except BaseException:
+            kept = False
+            raise
+        finally:
+            # The content was there already, or could not be recorded: the new copy is one too many. If the commit failed
+            # in doubt, the row may point at it, so only a copy that no row can know is removed.
+            if not kept and not self._is_recorded(stored):
+                self._all.blobs.delete(stored.object)
+
+    def _is_recorded(self, stored: Stored) -> bool:
+        with self._all.catalog.read() as tx:
+            return rows.is_object_known(tx, stored.object)
+
+    def _known(self, tx: Connection, actor: Actor, access: Access, sha256: Sequence[str]) -> dict[str, RowMapping]:
+        return rows.known_blobs(
+            tx,
+            workspace_id=access.workspace_id,
+            allowed=access.experiments,
+            user_id=actor.user_id,
+            sha256=list(dict.fromkeys(sha256)),
+        )
+
+    def _check(self, wanted: wire.CommitObjects) -> None:
+        """Refuse what can be refused without the catalog; every fault of every key is reported."""
+        faults: list[dict[str, str]] = []
+        seen: set[str] = set()
+        for one in wanted.objects:
+            key = keys.normalise(one.key)
+            if key in seen:
+                faults.append({"key": key, "path": "key", "message": "stands in the commit twice"})
+            seen.add(key)
+            for path, kind in (("kind", one.kind), ("kind_hint", one.kind_hint)):
+                if kind is not None and kind.upper() not in formats.KINDS:
+                    message = f"no kind {kind!r}; there are {', '.join(formats.KINDS)}"
+                    faults.append({"key": key, "path": path, "message": message})
+            if one.format is not None and not (0 < len(one.format) <= 64 and one.format.isprintable()):
+                faults.append({"key": key, "path": "format", "message": "a format has a short printable name"})
+            if len(json.dumps(one.options).encode()) > MAX_OPTIONS_BYTES:
+                faults.append({"key": key, "path": "options", "message": f"more than {MAX_OPTIONS_BYTES} bytes"})
+            if one.meta is not None:
+                try:
+                    metadata.check(one.meta)
+                except ValidationError as error:
+                    faults.extend({"key": key, **violation} for violation in error.details.get("violations", []))
+        folders = {folder: key for key in sorted(seen) for folder in keys.folders_of(key)}
+        for key in sorted(seen & folders.keys()):
+            raise ConflictError(f"{key!r} would be a file and the folder of {folders[key]!r} at once", hint="rename one of them")
+        if faults:
+            raise ValidationError(
+                f"{faults[0]['key']}: {faults[0]['path']}: {faults[0]['message']}", details={"violations": faults}
+            )
+
+    def _texts(self, actor: Actor, wanted: wire.CommitObjects) -> dict[str, str]:
+        """Read the words worth indexing out of the contents, before the transaction, because it takes its time."""
+        with self._all.read(actor, "write", wanted.workspace) as (tx, access):
+            blobs = self._known(tx, actor, access, [one.sha256 for one in wanted.objects])
+        texts: dict[str, str] = {}
+        for one in wanted.objects:
+            if blob := blobs.get(one.sha256):
+                key = keys.normalise(one.key)
+                texts[key] = self._text(key, blob, _format(one.format, key), one.options)
+        return texts
+
+    def _restored_text(self, actor: Actor, wanted: wire.RestoreAsset) -> dict[str, str]:
+        with self._all.read(actor, "write", wanted.workspace) as (tx, access):
+            row = locate(tx, access, wanted.key, wanted.experiment, deleted=True)
+            version = row if wanted.version is None else version_row(tx, row, wanted.version)
+            blob = rows.blob_of(tx, access.workspace_id, access.experiments, version["uid"])
+        assert blob is not None, "a version has a blob"
+        return {row["key"]: self._text(row["key"], blob, version["format"], json.loads(version["options"]))}
+
+    def _text(self, key: str, blob: Mapping[str, Any], format: str, options: Mapping[str, Any]) -> str:
+        return self._all.extractor.text(
+            self._all.blobs.path(blob["object"]),
+            offset=blob["offset"],
+            size=blob["size"],
+            format=format,
+            gzipped=formats.is_gzipped(key),
+            options=options,
+        )
+
+    def _drafts(self, tx: Connection, actor: Actor, access: Access, wanted: wire.CommitObjects) -> list[_Draft]:
+        by_key = {keys.normalise(one.key): one for one in wanted.objects}
+        for key in by_key:
+            access.require_key(key)
+        before = rows.by_keys(tx, access.workspace_id, list(by_key))
+        blobs = self._known(tx, actor, access, [one.sha256 for one in wanted.objects])
+        absent = [one.sha256 for one in wanted.objects if one.sha256 not in blobs]
+        if absent:
+            raise NotFoundError(
+                f"content {absent[0]} has not been sent" + (f" (and {len(absent) - 1} more)" if len(absent) > 1 else ""),
+                hint="send the bytes first",
+                details={"missing": absent[:1000]},
+            )
+        drafts = []
+        for key, one in by_key.items():
+            row = before.get(key)
+            live = row is not None and row["deleted_at"] is None
+            format = _format(one.format, key)
+            kept = row if live else None
+            draft = _Draft(
+                wanted=one,
+                key=key,
+                before=row,
+                blob=blobs[one.sha256],
+                kind=_kind(one, format, kept),
+                format=format,
+                meta=json.dumps(one.meta, ensure_ascii=False) if one.meta is not None else (kept["meta"] if kept else "{}"),
+                tags=_tags(one.tags) if one.tags is not None else tuple(json.loads(kept["tags"])) if kept else (),
+                options=json.dumps(one.options, ensure_ascii=False),
+            )
+            _refuse_stale(draft, one.expect)
+            drafts.append(draft)
+        return drafts
+
+    def _refuse_conflicts(self, tx: Connection, access: Access, drafts: Sequence[_Draft]) -> None:
+        """One name is a file or a folder."""
+        new = [draft.key for draft in drafts if not draft.is_live]
+        folders = sorted({folder for key in new for folder in keys.folders_of(key)})
+        if way := rows.in_the_way(tx, access.workspace_id, new, folders):
+            if not access.sees(way):
+                raise ConflictError("this name cannot be used: it would be a file and a folder at once", hint="choose another")
+            raise ConflictError(
+                f"{way!r} is in the way: one name cannot be a file and a folder at once",
+                hint="choose another key, or delete what is in the way",
+                details={"found": way},
+            )
+
+    def _refuse_rule_breaks(self, tx: Connection, access: Access, drafts: Sequence[_Draft]) -> None:
+        row = metadata_rules.current(tx, access.workspace_id)
+        if row is None:
+            return
+        document = metadata_rules.document_of(row)
+        found: list[dict[str, str]] = []
+        for draft in drafts:
+            found += metadata_rules.violations(
+                document,
+                key=draft.key,
+                experiment=keys.experiment_of(draft.key),
+                kind=draft.kind,
+                meta=json.loads(draft.meta),
+            )
+        metadata_rules.refuse(found)
+
+    def _inputs(self, tx: Connection, access: Access, wanted: Sequence[str]) -> list[int]:
+        known = rows.version_ids(tx, access.workspace_id, access.experiments, list(dict.fromkeys(wanted)))
+        for uid in wanted:
+            if uid not in known:
+                raise NotFoundError(f"no version {uid!r}, which is given as an input", hint="epista history KEY")
+        return list(known.values())
+
+    def _make(
+        self,
+        tx: Connection,
+        actor: Actor,
+        access: Access,
+        drafts: Sequence[_Draft],
+        texts: Mapping[str, str],
+        inputs: Sequence[int],
+        notebook: str | None,
+        *,
+        note: str,
+    ) -> None:
+        """Make a version of each draft that says something new, current and searchable."""
+        changed = [draft for draft in drafts if not draft.is_unchanged]
+        same = [draft.before["id"] for draft in drafts if draft.before is not None and draft.is_unchanged]
+        now = self._all.clock()
+        ids = self._asset_ids(tx, access, changed)
+        numbers = rows.last_numbers(tx, list(ids.values()))
+        version_ids = rows.add_versions(
+            tx,
+            [
+                {
+                    "uid": secrets.identifier("ve"),
+                    "asset_id": ids[draft.key],
+                    "number": numbers.get(ids[draft.key], 0) + 1,
+                    "blob_id": draft.blob["id"],
+                    "kind": draft.kind,
+                    "format": draft.format,
+                    "options": draft.options,
+                    "meta": draft.meta,
+                    "tags": json.dumps(draft.tags, ensure_ascii=False),
+                    "created_at": now,
+                    "author_id": actor.user_id,
+                    "note": note,
+                    "notebook": notebook,
+                }
+                for draft in changed
+            ],
+        )
+        rows.set_heads(
+            tx,
+            [
+                {
+                    "asset_id": ids[draft.key],
+                    "head_id": version_id,
+                    "kind": draft.kind,
+                    "format": draft.format,
+                    "tags": draft.tags,
+                    "workspace_id": access.workspace_id,
+                }
+                for draft, version_id in zip(changed, version_ids, strict=True)
+            ],
+        )
+        rows.add_inputs(tx, [*version_ids, *same], inputs)
+        experiments.ensure(tx, access, (keys.experiment_of(draft.key) for draft in changed), user_id=actor.user_id, at=now)
+        self._index(tx, access, [(ids[draft.key], draft) for draft in changed], texts)
+
+    def _asset_ids(self, tx: Connection, access: Access, drafts: Sequence[_Draft]) -> dict[str, int]:
+        new = [draft for draft in drafts if draft.before is None]
+        added = rows.add_assets(
+            tx,
+            [
+                {
+                    "uid": secrets.identifier("as"),
+                    "workspace_id": access.workspace_id,
+                    "key": draft.key,
+                    "experiment": keys.experiment_of(draft.key),
+                    "name": keys.name_of(draft.key),
+                    "kind": draft.kind,
+                    "format": draft.format,
+                    # Set with the version, in this transaction.
+                    "head_id": 0,
+                }
+                for draft in new
+            ],
+        )
+        ids = {draft.key: draft.before["asset_id"] for draft in drafts if draft.before is not None}
+        return ids | dict(zip((draft.key for draft in new), added, strict=True))
+
+    def _index(
+        self, tx: Connection, access: Access, drafts: Sequence[tuple[int, _Draft]], texts: Mapping[str, str]
+    ) -> None:
+        search.index_many(
+            tx,
+            [
+                search.Document(
+                    asset_id=asset_id,
+                    workspace_id=access.workspace_id,
+                    key=draft.key,
+                    tags=draft.tags,
+                    meta=json.loads(draft.meta),
+                    content=texts.get(draft.key, ""),
+                )
+                for asset_id, draft in drafts
+            ],
+        )
+
+    def _receipt(self, tx: Connection, actor: Actor, access: Access, key: str) -> asset_messages.Asset:
+        row = rows.by_key(tx, access.workspace_id, access.experiments, key)
+        assert row is not None, "it was just written"
+        done = asset(tx, access, row)
+        self._all.record(tx, actor, access.workspace_id, key, {"version": done.version})
+        return done
+
+
+def _as_draft(row: RowMapping, version: RowMapping) -> _Draft:
+    """Return a draft for the asset in *row* that says what *version* says."""
+    return _Draft(
+        wanted=wire.PutObject(key=row["key"], sha256=version["sha256"]),
+        key=row["key"],
+        before=row,
+        blob={"id": version["blob_id"]},  # type: ignore[arg-type]
+        kind=version["kind"],
+        format=version["format"],
+        meta=version["meta"],
+        tags=tuple(json.loads(version["tags"])),
+        options=version["options"],
+    )
+
+
+def _says_the_same(row: RowMapping, draft: _Draft) -> bool:
+    names = ("kind", "format", "meta", "options")
+    return (
+        row["blob_id"] == draft.blob["id"]
+        and tuple(json.loads(row["tags"])) == draft.tags
+        and all(row[name] == getattr(draft, name) for name in names)
+    )
+
+
+def _refuse_stale(draft: _Draft, expect: str | None) -> None:
+    """Hold a conditional write to its condition, and tell the loser who won."""
+    if expect is None:
+        return
+    row = draft.before if draft.is_live else None
+    if expect == "absent" and row is None:
+        return
+    if row is not None and expect == row["uid"]:
+        return
+    if row is None:
+        raise ConflictError(
+            f"{draft.key!r} is not there, but version {expect!r} was expected", hint="put it with expect='absent'"
+        )
+    at = moments.to_datetime(row["created_at"])
+    expected = "nothing" if expect == "absent" else f"version {expect!r}"
+    raise ConflictError(
+        f"{draft.key!r} is at version {row['number']} ({row['uid']}) by {row['author']}, "
+        f"{at.isoformat(timespec='seconds')}; {expected} was expected",
+        hint=f"look at it, then put again with expect={row['uid']!r}",
+        details={"found": row["uid"], "number": row["number"], "author": row["author"], "at": at.isoformat()},
+    )
+
+
+def _format(wanted: str | None, key: str) -> str:
+    return wanted or (formats.of_key(key) or formats.UNKNOWN).name
+
+
+def _kind(one: wire.PutObject, format: str, kept: RowMapping | None) -> str:
+    if one.kind is not None:
+        return one.kind.upper()
+    if kept is not None and kept["format"] == format:
+        return str(kept["kind"])
+    if one.kind_hint is not None:
+        return one.kind_hint.upper()
+    return formats.BY_NAME.get(format, formats.UNKNOWN).kind
+
+
+def _tags(tags: Sequence[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(tags))
+
+
+def _content(tx: Connection, access: Access, version: str) -> Content:
+    row = rows.blob_of(tx, access.workspace_id, access.experiments, version)
+    if row is None:
+        raise NotFoundError(f"no version {version!r}", hint="epista history KEY")
+    known = formats.BY_NAME.get(row["format"], formats.UNKNOWN)
+    return Content(
+        object=row["object"],
+        offset=row["offset"],
+        size=row["size"],
+        sha256=row["sha256"],
+        name=row["name"],
+        media_type="application/gzip" if formats.is_gzipped(row["key"]) else known.media_type,
+    )
+
+
+def _require_local(actor: Actor) -> None:
+    if not actor.is_local:
+        raise ForbiddenError("only the user of an embedded lab may touch its folder", hint="send the bytes instead")
+
+
+def _for_audit(done: Sequence[asset_messages.Asset]) -> tuple[str, dict[str, Any]]:
+    target = done[0].key if len(done) == 1 else f"{len(done)} assets"
+    listed = [{"key": one.key, "version": one.version, "sha256": one.sha256} for one in done[:_LISTED_IN_AUDIT]]
+    return target, {"assets": listed, "count": len(done)}
+

@@ -1,0 +1,178 @@
+"""
+What every service works with, and the three steps that every service method shares.
+
+*Who may*: `enter` asks the policy. *One commit*: `write` runs the rows of an act, its audit row and the reply kept for a retry in one
+transaction. *For the record*: `note` audits what was only read, in a group, at most a second later.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import msgspec
+from sqlalchemy import Connection, delete, insert, select
+
+from epista.contract.errors import ConflictError, EpistaError
+from epista.contract.messages import Reply
+from epista.server.access import policy
+from epista.server.access.actors import Actor
+from epista.server.access.policy import Access, Membership
+from epista.server.config import Config
+from epista.server.engines.extraction import Extractor
+from epista.server.stores import audit, people
+from epista.server.stores.catalog import Catalog
+from epista.server.stores.local import LocalBlobs
+from epista.server.stores.moments import Clock
+from epista.server.stores.tables import replies
+
+R = TypeVar("R", bound=Reply)
+
+REPLY_KEPT_MICROSECONDS = 24 * 3600 * 1_000_000
+"""How long a reply is kept for a retry."""
+
+MAX_DETAILS_BYTES = 16 * 1024
+"""How much one audit row may say besides its columns."""
+
+log = logging.getLogger("epista.audit")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resources:
+    """The stores, the engines, the clock and the settings."""
+
+    config: Config
+    catalog: Catalog
+    blobs: LocalBlobs
+    extractor: Extractor
+    clock: Clock
+    trail: Trail
+
+    @contextmanager
+    def read(self, actor: Actor, scope: str, workspace: str) -> Iterator[tuple[Connection, Access]]:
+        """Open a view of the catalog for what *actor* may do in *workspace*."""
+        with self.catalog.read() as tx:
+            yield tx, enter(tx, actor, scope, workspace)
+
+    def write(
+        self, actor: Actor, scope: str, workspace: str, reply: type[R], work: Callable[[Connection, Access], R]
+    ) -> R:
+        """Run *work* as one commit, or give back what it gave when the same request was made before."""
+
+        def committed(tx: Connection) -> R:
+            access = enter(tx, actor, scope, workspace)
+            return self._once(tx, actor, reply, lambda: work(tx, access))
+
+        return self.catalog.write(committed)
+
+    def write_lab(self, actor: Actor, reply: type[R], work: Callable[[Connection], R]) -> R:
+        """Run *work*, which belongs to no workspace, as one commit."""
+        return self.catalog.write(lambda tx: self._once(tx, actor, reply, lambda: work(tx)))
+
+    def record(self, tx: Connection, actor: Actor, workspace_id: int, target: str, details: Mapping[str, Any] = {}) -> None:
+        """Audit an act within its own transaction."""
+        audit.append(tx, [self.entry(actor, workspace_id, target, details=details)])
+
+    def note(self, actor: Actor, workspace_id: int, target: str, details: Mapping[str, Any] = {}) -> None:
+        """Audit something that was only read."""
+        self.trail.add(self.entry(actor, workspace_id, target, details=details))
+
+    def entry(
+        self, actor: Actor, workspace_id: int, target: str, *, outcome: str = "done", details: Mapping[str, Any] = {}
+    ) -> audit.Entry:
+        """Return the audit row of an act."""
+        text = json.dumps(details, ensure_ascii=False)
+        if len(text.encode()) > MAX_DETAILS_BYTES:
+            text = json.dumps({"left_out": f"{len(text)} characters of details"})
+        return audit.Entry(
+            workspace_id=workspace_id,
+            at=self.clock(),
+            actor=actor.user,
+            token=actor.token,
+            action=actor.request.endpoint,
+            target=target[:2000],
+            outcome=outcome,
+            request_id=actor.request.id,
+            details=text,
+        )
+
+    def _once(self, tx: Connection, actor: Actor, reply: type[R], work: Callable[[], R]) -> R:
+        key = actor.request.idempotency_key
+        if key is None:
+            return work()
+        kept = tx.execute(select(replies).where(replies.c.user_id == actor.user_id, replies.c.key == key)).mappings().first()
+        if kept:
+            if kept["request"] != actor.request.fingerprint:
+                raise ConflictError("this idempotency key was used for another request", hint="use a new one for each request")
+            return msgspec.json.decode(kept["reply"], type=reply)
+        done = work()
+        now = self.clock()
+        tx.execute(delete(replies).where(replies.c.at < now - REPLY_KEPT_MICROSECONDS))
+        row = {"request": actor.request.fingerprint, "reply": msgspec.json.encode(done), "at": now}
+        tx.execute(insert(replies).values(user_id=actor.user_id, key=key, **row))
+        return done
+
+
+def enter(tx: Connection, actor: Actor, scope: str, workspace: str) -> Access:
+    """Ask the policy what *actor* may do in *workspace*."""
+    found = people.membership(tx, actor.user_id, workspace)
+    membership = found and Membership(
+        workspace_id=found["id"],
+        workspace=found["name"],
+        role=found["role"],
+        experiments=people.loaded(found["experiments"]),
+    )
+    return policy.require(actor, scope, membership, workspace)
+
+
+class Trail:
+    """Audit rows of reads and refusals on their way to the catalog."""
+
+    def __init__(self, catalog: Catalog) -> None:
+        self._catalog = catalog
+        self._waiting: list[audit.Entry] = []
+        self._guard = threading.Lock()
+        self._wake = threading.Event()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="epista-audit", daemon=True)
+
+    def open(self) -> None:
+        """Start to write rows, at most a second after they came."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """Write what waits, and stop."""
+        self._stop.set()
+        self._wake.set()
+        self._thread.join()
+        self.flush()
+
+    def add(self, entry: audit.Entry) -> None:
+        """Take a row; it is written soon."""
+        with self._guard:
+            self._waiting.append(entry)
+        self._wake.set()
+
+    def flush(self) -> None:
+        """Write what waits now."""
+        with self._guard:
+            rows, self._waiting = self._waiting, []
+        if rows:
+            try:
+                self._catalog.write(lambda tx: audit.append(tx, rows))
+            except EpistaError as error:
+                # Reads go on when the disk is full; that they were not audited must at least be in the log.
+                log.error("%d audit rows were not written: %s", len(rows), error.message)
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            self._wake.wait()
+            # Let rows gather: one commit for all that come within this time.
+            self._stop.wait(0.5)
+            self._wake.clear()
+            self.flush()

@@ -1,0 +1,304 @@
+"""Tokens: who a caller is, and how people and notebooks come by tokens."""
+
+from __future__ import annotations
+
+import hmac
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, RowMapping
+
+from epista.contract import messages
+from epista.contract import tokens as wire
+from epista.contract.errors import AuthenticationError, ForbiddenError, InvalidRequestError, NotFoundError, ValidationError
+from epista.contract.scopes import SCOPES
+from epista.server.access import policy, secrets
+from epista.server.access.actors import Actor, Request
+from epista.server.services.resources import Resources
+from epista.server.stores import audit, moments, people
+
+_SECOND = 1_000_000
+
+_SIGN_IN_HINT = "epista auth login LINK, or epista auth login --token TOKEN"
+
+
+@dataclass(frozen=True)
+class Owner:
+    """The user of an embedded lab, who proves it with a secret that only the two processes know."""
+
+    secret_hash: str
+
+
+class Tokens:
+    """A token never allows more than the one it was made with, and ends with it."""
+
+    def __init__(self, resources: Resources, owner: Owner | None = None) -> None:
+        self._all = resources
+        self._owner = owner
+
+    def authenticate(self, secret: str, request: Request) -> Actor:
+        """Return who presents *secret*; refused: unknown, expired and revoked ones."""
+        digest = secrets.digest(secret)
+        with self._all.catalog.read() as tx:
+            if self._owner and hmac.compare_digest(digest, self._owner.secret_hash):
+                return _owner_of(tx, request)
+            row = people.token(tx, digest)
+        if row is None or row["kind"] == "link":
+            raise AuthenticationError("this token is not known here", hint=_SIGN_IN_HINT)
+        self._refuse_ended(row, self._all.clock())
+        return _actor(row, request)
+
+    def who(self, actor: Actor, wanted: wire.WhoAmI) -> wire.Me:
+        """Tell callers about themselves."""
+        with self._all.catalog.read() as tx:
+            rows = people.memberships(tx, actor.user_id)
+        self._all.note(actor, audit.LAB, actor.user)
+        return wire.Me(
+            user=actor.user,
+            is_lab_admin=actor.is_lab_admin,
+            scopes=tuple(sorted(actor.scopes)),
+            workspaces=tuple(row["name"] for row in rows if actor.workspace_id in (None, row["id"])),
+            experiments=None if actor.experiments is None else tuple(sorted(actor.experiments)),
+            expires_at=None if actor.expires_at is None else moments.to_datetime(actor.expires_at),
+        )
+
+    def create(self, actor: Actor, wanted: wire.CreateToken) -> wire.NewToken:
+        """Make a token for oneself, never wider than the one presented."""
+        policy.require_scope(actor, "tokens")
+        unknown = sorted(set(wanted.scopes) - set(SCOPES))
+        if unknown or not wanted.scopes:
+            raise ValidationError(
+                f"no scope {', '.join(map(repr, unknown)) or 'given'}; there are {', '.join(SCOPES)}",
+                details={"violations": [{"path": "scopes", "message": f"unknown: {name}"} for name in unknown]},
+            )
+        wider = sorted(set(wanted.scopes) - actor.scopes)
+        if wider:
+            raise ForbiddenError(f"your own token has not the scope {', '.join(wider)}")
+        if actor.experiments is not None and not (wanted.experiments and set(wanted.experiments) <= actor.experiments):
+            raise ForbiddenError(f"your own token is restricted to the experiments {', '.join(sorted(actor.experiments))}")
+
+        def work(tx: Connection) -> wire.NewToken:
+            now = self._all.clock()
+            workspace_id, workspace = actor.workspace_id, None
+            if wanted.workspace is not None:
+                found = people.membership(tx, actor.user_id, wanted.workspace)
+                if found is None or actor.workspace_id not in (None, found["id"]):
+                    raise NotFoundError(f"no workspace {wanted.workspace!r}", hint="epista workspace list")
+                workspace_id, workspace = found["id"], found["name"]
+            wished = None if wanted.expires_at is None else moments.of(wanted.expires_at)
+            if wished is not None and wished <= now:
+                raise ValidationError("expires_at lies in the past")
+            ends = min((end for end in (wished, actor.ends_at) if end is not None), default=None)
+            made = self._add(
+                tx,
+                actor.user_id,
+                kind=wanted.kind,
+                name=wanted.name,
+                scopes=wanted.scopes,
+                workspace_id=workspace_id,
+                workspace=workspace,
+                experiments=wanted.experiments,
+                ends=ends,
+                parent_id=actor.token_id,
+            )
+            self._all.record(tx, actor, audit.LAB, made.token.id, {"name": wanted.name, "scopes": list(made.token.scopes)})
+            return made
+
+        return self._all.write_lab(actor, wire.NewToken, work)
+
+    def find(self, actor: Actor, wanted: wire.ListTokens) -> wire.Tokens:
+        """List one's own tokens."""
+        policy.require_scope(actor, "tokens")
+        with self._all.catalog.read() as tx:
+            rows = people.tokens_of(tx, actor.user_id)
+        self._all.note(actor, audit.LAB, actor.user)
+        return wire.Tokens(tokens=tuple(_message(row, row["workspace"]) for row in rows))
+
+    def revoke(self, actor: Actor, wanted: wire.RevokeToken) -> messages.Done:
+        """End one of one's own tokens, and all that were made with it; ending it again is fine."""
+        policy.require_scope(actor, "tokens")
+
+        def work(tx: Connection) -> messages.Done:
+            own = [row for row in people.tokens_of(tx, actor.user_id) if row["uid"] == wanted.id]
+            if not own:
+                raise NotFoundError(f"you have no token {wanted.id!r}", hint="epista token list")
+            people.revoke(tx, own[0]["id"], self._all.clock())
+            self._all.record(tx, actor, audit.LAB, wanted.id)
+            return messages.Done()
+
+        return self._all.write_lab(actor, messages.Done, work)
+
+    def renew(self, secret: str, request: Request) -> wire.NewToken:
+        """Exchange a kernel token, also one that has just expired, for a fresh one with the same rights."""
+        digest = secrets.digest(secret)
+
+        def work(tx: Connection) -> wire.NewToken:
+            now = self._all.clock()
+            row = people.token(tx, digest)
+            if row is None or row["kind"] == "link":
+                raise AuthenticationError("this token is not known here", hint=_SIGN_IN_HINT)
+            if row["kind"] != "kernel":
+                raise InvalidRequestError("only kernel tokens are renewed; this one is personal", hint="epista token create NAME")
+            if row["revoked_at"] is not None or now >= (row["renew_until"] or 0):
+                raise AuthenticationError("this kernel token can no longer be renewed", hint="start the notebook's kernel again")
+            actor = _actor(row, request)
+            made = self._add(
+                tx,
+                row["user_id"],
+                kind="kernel",
+                name=row["name"],
+                scopes=json.loads(row["scopes"]),
+                workspace_id=row["workspace_id"],
+                workspace=None,
+                experiments=people.loaded(row["experiments"]),
+                ends=row["renew_until"],
+                parent_id=row["id"],
+            )
+            self._all.record(tx, actor, audit.LAB, made.token.id)
+            return made
+
+        return self._all.catalog.write(work)
+
+    def sign_in(self, wanted: wire.SignIn, request: Request) -> wire.NewToken:
+        """Turn the code of a sign-in link, once, into a token with everything its user may do."""
+        digest = secrets.digest(wanted.code)
+
+        def work(tx: Connection) -> wire.NewToken:
+            now = self._all.clock()
+            row = people.token(tx, digest)
+            if row is None or row["kind"] != "link" or row["revoked_at"] is not None or now >= row["expires_at"]:
+                raise AuthenticationError(
+                    "this sign-in link was used, has expired or was never made",
+                    hint="whoever runs the server can make a new one: epista serve LAB --new-link",
+                )
+            people.revoke(tx, row["id"], now)
+            actor = _actor(row, request)
+            made = self._add(
+                tx,
+                row["user_id"],
+                kind="personal",
+                name=wanted.name,
+                scopes=tuple(SCOPES),
+                workspace_id=None,
+                workspace=None,
+                experiments=None,
+                ends=None,
+                parent_id=None,
+            )
+            self._all.record(tx, actor, audit.LAB, made.token.id)
+            return made
+
+        return self._all.catalog.write(work)
+
+    def _add(
+        self,
+        tx: Connection,
+        user_id: int,
+        *,
+        kind: str,
+        name: str,
+        scopes: Any,
+        workspace_id: int | None,
+        workspace: str | None,
+        experiments: Any,
+        ends: int | None,
+        parent_id: int | None,
+    ) -> wire.NewToken:
+        now, config = self._all.clock(), self._all.config
+        renew_until = None
+        if kind == "kernel":
+            renew_until = min(now + config.kernel_renew_seconds * _SECOND, ends or 2**62)
+            ends = min(now + config.kernel_token_seconds * _SECOND, renew_until)
+        secret = secrets.make(kind)
+        row = {
+            "uid": secrets.identifier("tk"),
+            "user_id": user_id,
+            "kind": kind,
+            "name": name,
+            "hash": secrets.digest(secret),
+            "scopes": people.dumped(scopes),
+            "workspace_id": workspace_id,
+            "experiments": people.dumped(experiments),
+            "created_at": now,
+            "expires_at": ends,
+            "renew_until": renew_until,
+            "revoked_at": None,
+            "parent_id": parent_id,
+        }
+        people.add_token(tx, **row)
+        return wire.NewToken(
+            secret=secret,
+            token=_message(row, workspace),
+            renew_until=None if renew_until is None else moments.to_datetime(renew_until),
+        )
+
+    def _refuse_ended(self, row: RowMapping, now: int) -> None:
+        if row["revoked_at"] is not None:
+            raise AuthenticationError("this token was revoked", hint=_SIGN_IN_HINT)
+        if row["expires_at"] is not None and now >= row["expires_at"]:
+            ended = moments.to_datetime(row["expires_at"]).isoformat(timespec="seconds")
+            raise AuthenticationError(f"this token expired at {ended}", hint=_SIGN_IN_HINT)
+
+
+def make_link(tx: Connection, user_id: int, *, now: int, seconds: int) -> str:
+    """Make the code of a one-time sign-in link for a user."""
+    code = secrets.make("link")
+    people.add_token(
+        tx,
+        uid=secrets.identifier("tk"),
+        user_id=user_id,
+        kind="link",
+        name="sign-in link",
+        hash=secrets.digest(code),
+        scopes="[]",
+        created_at=now,
+        expires_at=now + seconds * _SECOND,
+    )
+    return code
+
+
+def _actor(row: RowMapping, request: Request) -> Actor:
+    return Actor(
+        user_id=row["user_id"],
+        user=row["user"],
+        is_lab_admin=row["is_lab_admin"],
+        scopes=frozenset(json.loads(row["scopes"])),
+        workspace_id=row["workspace_id"],
+        experiments=people.loaded(row["experiments"]),
+        token_id=row["id"],
+        token=row["uid"],
+        expires_at=row["expires_at"],
+        ends_at=row["renew_until"] or row["expires_at"],
+        request=request,
+    )
+
+
+def _owner_of(tx: Connection, request: Request) -> Actor:
+    row = people.first_lab_admin(tx)
+    if row is None:
+        raise AuthenticationError("the lab has no user yet")
+    return Actor(
+        user_id=row["id"], user=row["name"], is_lab_admin=True, scopes=frozenset(SCOPES), is_local=True, request=request
+    )
+
+
+def _message(row: Any, workspace: str | None) -> wire.Token:
+    experiments = people.loaded(row["experiments"])
+
+    def moment(name: str) -> Any:
+        return None if row[name] is None else moments.to_datetime(row[name])
+
+    return wire.Token(
+        id=row["uid"],
+        name=row["name"],
+        kind=row["kind"],
+        scopes=tuple(json.loads(row["scopes"])),
+        workspace=workspace,
+        experiments=None if experiments is None else tuple(sorted(experiments)),
+        created_at=moment("created_at"),
+        expires_at=moment("expires_at"),
+        revoked_at=moment("revoked_at"),
+    )
+
+

@@ -1,0 +1,377 @@
+"""
+Rows of assets, versions and blobs.
+
+What a caller may not see is filtered here, inside the SQL, by the experiments that the policy granted; so is what is deleted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
+
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    RowMapping,
+    Select,
+    String,
+    and_,
+    column,
+    delete,
+    exists,
+    func,
+    insert,
+    or_,
+    select,
+    true,
+    update,
+    values,
+)
+
+from epista.server.stores.tables import asset_tags, assets, blobs, experiments, uploads, users, version_inputs, versions
+
+T = TypeVar("T")
+
+_CHUNK = 500
+"""How many values one IN list or VALUES table may have."""
+
+_HEAD = [
+    assets.c.id.label("asset_id"),
+    assets.c.uid.label("asset_uid"),
+    assets.c.workspace_id,
+    assets.c.key,
+    assets.c.name,
+    assets.c.experiment,
+    assets.c.deleted_at,
+    versions,
+    blobs.c.sha256,
+    blobs.c.size,
+    users.c.name.label("author"),
+    experiments.c.number.label("experiment_number"),
+]
+
+_JOINED = (
+    assets.join(versions, versions.c.id == assets.c.head_id)
+    .join(blobs, blobs.c.id == versions.c.blob_id)
+    .join(users, users.c.id == versions.c.author_id)
+    .join(
+        experiments,
+        and_(experiments.c.workspace_id == assets.c.workspace_id, experiments.c.name == assets.c.experiment),
+        isouter=True,
+    )
+)
+
+
+def chunks(items: Sequence[T]) -> Iterator[Sequence[T]]:
+    """Cut *items* into pieces that fit one statement."""
+    for start in range(0, len(items), _CHUNK):
+        yield items[start : start + _CHUNK]
+
+
+def visible(workspace_id: int, allowed: Collection[str] | None) -> ColumnElement[bool]:
+    """The filter for what exists for a caller who may read the experiments *allowed* (None: everything)."""
+    here = assets.c.workspace_id == workspace_id
+    return here if allowed is None else and_(here, assets.c.experiment.in_(sorted(allowed)))
+
+
+def starting_with(prefix: str) -> ColumnElement[bool]:
+    """The filter for keys that start with *prefix*, as a range that the index serves."""
+    if not prefix:
+        return true()
+    bound = _upper_bound(prefix)
+    above = assets.c.key >= prefix
+    return above if bound is None else and_(above, assets.c.key < bound)
+
+
+def _upper_bound(prefix: str) -> str | None:
+    """Return the first string past everything that starts with *prefix*; None if there is none."""
+    for last in range(len(prefix) - 1, -1, -1):
+        point = ord(prefix[last]) + 1
+        if 0xD800 <= point <= 0xDFFF:
+            point = 0xE000
+        if point <= 0x10FFFF:
+            return prefix[:last] + chr(point)
+    return None
+
+
+def heads(workspace_id: int, allowed: Collection[str] | None) -> Select[Any]:
+    """Select live assets with their current version; the caller narrows it."""
+    return select(*_HEAD).select_from(_JOINED).where(visible(workspace_id, allowed), assets.c.deleted_at.is_(None))
+
+
+def by_key(
+    tx: Connection, workspace_id: int, allowed: Collection[str] | None, key: str, *, deleted: bool = False
+) -> RowMapping | None:
+    """Return the asset at *key* with its current version; a deleted one only if asked."""
+    found = select(*_HEAD).select_from(_JOINED).where(visible(workspace_id, allowed), assets.c.key == key)
+    if not deleted:
+        found = found.where(assets.c.deleted_at.is_(None))
+    return tx.execute(found).mappings().first()
+
+
+def by_keys(tx: Connection, workspace_id: int, keys: Sequence[str]) -> dict[str, RowMapping]:
+    """Return the assets at *keys*, deleted ones too."""
+    found: dict[str, RowMapping] = {}
+    for some in chunks(keys):
+        rows = tx.execute(
+            select(*_HEAD).select_from(_JOINED).where(assets.c.workspace_id == workspace_id, assets.c.key.in_(some))
+        )
+        found.update((row["key"], row) for row in rows.mappings())
+    return found
+
+
+def by_ids(tx: Connection, ids: Sequence[int]) -> dict[int, RowMapping]:
+    """Return assets with their current versions by their integer ids."""
+    found: dict[int, RowMapping] = {}
+    for some in chunks(ids):
+        rows = tx.execute(select(*_HEAD).select_from(_JOINED).where(assets.c.id.in_(some)))
+        found.update((row["asset_id"], row) for row in rows.mappings())
+    return found
+
+
+def by_uid(tx: Connection, workspace_id: int, allowed: Collection[str] | None, uid: str) -> RowMapping | None:
+    """Return the live asset with that id."""
+    return tx.execute(heads(workspace_id, allowed).where(assets.c.uid == uid)).mappings().first()
+
+
+def by_name(tx: Connection, workspace_id: int, allowed: Collection[str] | None, name: str, limit: int) -> list[RowMapping]:
+    """Return the live assets whose last segment is *name*, by key."""
+    found = heads(workspace_id, allowed).where(assets.c.name == name).order_by(assets.c.key).limit(limit)
+    return list(tx.execute(found).mappings())
+
+
+def keys_after(
+    tx: Connection, workspace_id: int, allowed: Collection[str] | None, *, prefix: str, after: str | None, limit: int
+) -> list[str]:
+    """Return the next live keys that start with *prefix*, in code-point order."""
+    found = select(assets.c.key).where(visible(workspace_id, allowed), assets.c.deleted_at.is_(None), starting_with(prefix))
+    if after is not None:
+        found = found.where(assets.c.key > after)
+    return list(tx.execute(found.order_by(assets.c.key).limit(limit)).scalars())
+
+
+def level(
+    tx: Connection, workspace_id: int, allowed: Collection[str] | None, *, folder: str, after: str | None, limit: int
+) -> tuple[list[str], list[str], str | None]:
+    """
+    Return one page of the names directly below *folder*: sub-folders, asset keys, and where the next page begins.
+
+    A loose scan: past a sub-folder it seeks to the first key behind everything in it, whatever lies below. It reads one key
+    at a time while it meets folders and ever more at once while it meets assets. A page's end is ``=`` or ``>`` and a key.
+    """
+    folders: list[str] = []
+    found: list[str] = []
+    position, inclusive, step = (after[1:], after[:1] == "=", 1) if after else (folder, True, 1)
+    live = and_(visible(workspace_id, allowed), assets.c.deleted_at.is_(None), starting_with(folder))
+    while len(folders) + len(found) < limit:
+        beyond = assets.c.key >= position if inclusive else assets.c.key > position
+        rows = list(tx.execute(select(assets.c.key).where(live, beyond).order_by(assets.c.key).limit(step)).scalars())
+        if not rows:
+            return folders, found, None
+        for key in rows:
+            name, slash, _ = key[len(folder) :].partition("/")
+            if slash:
+                folders.append(folder + name + "/")
+                # "0" follows "/", so this is the first string behind everything in the sub-folder.
+                position, inclusive, step = folder + name + "0", True, 1
+                break
+            found.append(key)
+            position, inclusive, step = key, False, min(step * 2, limit)
+            if len(folders) + len(found) == limit:
+                break
+    return folders, found, ("=" if inclusive else ">") + position
+
+
+def in_the_way(tx: Connection, workspace_id: int, keys: Sequence[str], folders: Sequence[str]) -> str | None:
+    """Return a live asset that stands at one of *folders*, or below one of *keys* as if that were a folder."""
+    live = and_(assets.c.workspace_id == workspace_id, assets.c.deleted_at.is_(None))
+    for some in chunks(folders):
+        if hit := tx.execute(select(assets.c.key).where(live, assets.c.key.in_(some)).limit(1)).scalar():
+            return str(hit)
+    for some in chunks(keys):
+        wanted = values(column("start", String), column("stop", String), name="wanted").data(
+            [(key + "/", key + "0") for key in some]
+        )
+        found = select(assets.c.key).join(wanted, and_(assets.c.key >= wanted.c.start, assets.c.key < wanted.c.stop))
+        if hit := tx.execute(found.where(live).limit(1)).scalar():
+            return str(hit)
+    return None
+
+
+def known_blobs(
+    tx: Connection, *, workspace_id: int, allowed: Collection[str] | None, user_id: int, sha256: Sequence[str]
+) -> dict[str, RowMapping]:
+    """
+    Return the undamaged blobs among *sha256* that the caller has sent, or may read in a live asset of this workspace.
+
+    Knowing a hash is not possessing the content, so others are as if they were not there.
+    """
+    sent = exists().where(
+        uploads.c.blob_id == blobs.c.id, uploads.c.user_id == user_id, uploads.c.workspace_id == workspace_id
+    )
+    readable = (
+        exists()
+        .where(versions.c.blob_id == blobs.c.id, versions.c.asset_id == assets.c.id, assets.c.deleted_at.is_(None))
+        .where(visible(workspace_id, allowed))
+    )
+    found: dict[str, RowMapping] = {}
+    for some in chunks(sha256):
+        rows = select(blobs).where(blobs.c.sha256.in_(some), blobs.c.damaged_at.is_(None), or_(sent, readable))
+        found.update((row["sha256"], row) for row in tx.execute(rows).mappings())
+    return found
+
+
+def keep_blob(tx: Connection, *, sha256: str, size: int, object: str, workspace_id: int, user_id: int, at: int) -> bool:
+    """Record content and who sent it; return whether the store's new object is the one that is kept."""
+    row = tx.execute(select(blobs).where(blobs.c.sha256 == sha256)).mappings().first()
+    if row is None:
+        new = insert(blobs).values(sha256=sha256, size=size, object=object, offset=0, created_at=at)
+        blob_id, kept = int(tx.execute(new).inserted_primary_key[0]), True
+    else:
+        blob_id, kept = row["id"], row["damaged_at"] is not None
+        if kept:
+            # The content has come again whole: it heals the damaged blob, for every version that needs it.
+            healed = update(blobs).where(blobs.c.id == blob_id)
+            tx.execute(healed.values(object=object, offset=0, damaged_at=None))
+    mine = and_(uploads.c.blob_id == blob_id, uploads.c.workspace_id == workspace_id, uploads.c.user_id == user_id)
+    tx.execute(delete(uploads).where(mine))
+    tx.execute(insert(uploads).values(blob_id=blob_id, workspace_id=workspace_id, user_id=user_id, at=at))
+    return kept
+
+
+def is_object_known(tx: Connection, object: str) -> bool:
+    """Whether some blob's bytes lie in that object of the store."""
+    return tx.execute(select(blobs.c.id).where(blobs.c.object == object).limit(1)).first() is not None
+
+
+def blob_of(
+    tx: Connection, workspace_id: int, allowed: Collection[str] | None, version_uid: str
+) -> RowMapping | None:
+    """Return the blob and the names of a version, also of a deleted asset, so that a pinned download can end."""
+    found = (
+        select(blobs, assets.c.key, assets.c.name, versions.c.format, versions.c.uid)
+        .join(versions, versions.c.blob_id == blobs.c.id)
+        .join(assets, assets.c.id == versions.c.asset_id)
+        .where(visible(workspace_id, allowed), versions.c.uid == version_uid)
+    )
+    return tx.execute(found).mappings().first()
+
+
+def add_assets(tx: Connection, rows: Sequence[Mapping[str, Any]]) -> list[int]:
+    """Add assets; return their ids in order."""
+    added = insert(assets).returning(assets.c.id, sort_by_parameter_order=True)
+    return list(tx.execute(added, list(rows)).scalars()) if rows else []
+
+
+def add_versions(tx: Connection, rows: Sequence[Mapping[str, Any]]) -> list[int]:
+    """Add versions; return their ids in order."""
+    added = insert(versions).returning(versions.c.id, sort_by_parameter_order=True)
+    return list(tx.execute(added, list(rows)).scalars()) if rows else []
+
+
+def set_heads(tx: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Make versions current and their assets live; rows have ``asset_id, head_id, kind, format, tags, workspace_id``."""
+    ids = [row["asset_id"] for row in rows]
+    for some in chunks(ids):
+        tx.execute(delete(asset_tags).where(asset_tags.c.asset_id.in_(some)))
+    for row in rows:
+        now = {"head_id": row["head_id"], "kind": row["kind"], "format": row["format"], "deleted_at": None}
+        tx.execute(update(assets).where(assets.c.id == row["asset_id"]).values(now))
+    tags = [
+        {"asset_id": row["asset_id"], "tag": tag, "workspace_id": row["workspace_id"]}
+        for row in rows
+        for tag in dict.fromkeys(row["tags"])
+    ]
+    if tags:
+        tx.execute(insert(asset_tags), tags)
+
+
+def hide(tx: Connection, ids: Sequence[int], at: int) -> None:
+    """Hide assets."""
+    for some in chunks(ids):
+        tx.execute(update(assets).where(assets.c.id.in_(some)).values(deleted_at=at))
+
+
+def show(tx: Connection, asset_id: int) -> None:
+    """Bring a hidden asset back."""
+    tx.execute(update(assets).where(assets.c.id == asset_id).values(deleted_at=None))
+
+
+def add_inputs(tx: Connection, version_ids: Sequence[int], input_ids: Iterable[int]) -> None:
+    """Record that each of *input_ids* went into each of *version_ids*; what is recorded already stays."""
+    inputs = sorted(set(input_ids))
+    known: set[tuple[int, int]] = set()
+    for some in chunks(version_ids):
+        rows = tx.execute(select(version_inputs).where(version_inputs.c.version_id.in_(some)))
+        known.update((row.version_id, row.input_id) for row in rows)
+    new = [
+        {"version_id": version, "input_id": source}
+        for version in version_ids
+        for source in inputs
+        if (version, source) not in known and version != source
+    ]
+    if new:
+        tx.execute(insert(version_inputs), new)
+
+
+def inputs_of(
+    tx: Connection, workspace_id: int, allowed: Collection[str] | None, version_ids: Sequence[int]
+) -> dict[int, list[RowMapping]]:
+    """Return what went into each version, as far as the caller may read it."""
+    found: dict[int, list[RowMapping]] = {}
+    for some in chunks(version_ids):
+        rows = (
+            select(version_inputs.c.version_id, versions.c.uid, versions.c.number, assets.c.key)
+            .join(versions, versions.c.id == version_inputs.c.input_id)
+            .join(assets, assets.c.id == versions.c.asset_id)
+            .where(version_inputs.c.version_id.in_(some), visible(workspace_id, allowed))
+            .order_by(assets.c.key, versions.c.number)
+        )
+        for row in tx.execute(rows).mappings():
+            found.setdefault(row["version_id"], []).append(row)
+    return found
+
+
+def version_ids(
+    tx: Connection, workspace_id: int, allowed: Collection[str] | None, uids: Sequence[str]
+) -> dict[str, int]:
+    """Return the ids of versions that the caller may read."""
+    found: dict[str, int] = {}
+    for some in chunks(uids):
+        rows = select(versions.c.uid, versions.c.id).join(assets, assets.c.id == versions.c.asset_id)
+        found.update((row.uid, row.id) for row in tx.execute(rows.where(visible(workspace_id, allowed), versions.c.uid.in_(some))))
+    return found
+
+
+def versions_of(tx: Connection, asset_id: int, *, before: int | None, limit: int) -> list[RowMapping]:
+    """Return versions of an asset, newest first."""
+    found = (
+        select(versions, blobs.c.sha256, blobs.c.size, users.c.name.label("author"))
+        .join(blobs, blobs.c.id == versions.c.blob_id)
+        .join(users, users.c.id == versions.c.author_id)
+        .where(versions.c.asset_id == asset_id)
+    )
+    if before is not None:
+        found = found.where(versions.c.number < before)
+    return list(tx.execute(found.order_by(versions.c.number.desc()).limit(limit)).mappings())
+
+
+def version_of(tx: Connection, asset_id: int, version: str) -> RowMapping | None:
+    """Return one version of an asset by its id or its number."""
+    by = versions.c.number == int(version) if version.isascii() and version.isdigit() and len(version) < 10 else versions.c.uid == version
+    found = (
+        select(versions, blobs.c.sha256, blobs.c.size, users.c.name.label("author"))
+        .join(blobs, blobs.c.id == versions.c.blob_id)
+        .join(users, users.c.id == versions.c.author_id)
+        .where(versions.c.asset_id == asset_id, by)
+    )
+    return tx.execute(found).mappings().first()
+
+
+def last_numbers(tx: Connection, asset_ids: Sequence[int]) -> dict[int, int]:
+    """Return the highest version number of each asset."""
+    found: dict[int, int] = {}
+    for some in chunks(asset_ids):
+        rows = select(versions.c.asset_id, func.max(versions.c.number)).where(versions.c.asset_id.in_(some))
+        found.update((row[0], row[1]) for row in tx.execute(rows.group_by(versions.c.asset_id)))
+    return found

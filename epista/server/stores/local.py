@@ -1,0 +1,213 @@
+"""
+Blobs in a local folder.
+
+Written to a temporary name, fsynced, renamed, the folder fsynced; only then may the catalog commit. Every object has a name of its
+own that is used once, so removing an object can never take another one's bytes along. This module knows hashes and
+bytes, never keys or people.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import re
+import secrets
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from epista.contract.errors import EpistaError, IntegrityError, NotFoundError, StorageFullError
+
+CHUNK = 1024 * 1024
+"""How many bytes are read or written at once."""
+
+_NAME = re.compile(r"[0-9a-f]{32}")
+
+
+class Stored(NamedTuple):
+    """Bytes that are durable."""
+
+    object: str
+    sha256: str
+    size: int
+
+
+class Incoming:
+    """Bytes on their way into the store: `write` them in order, then `finish` or `discard`."""
+
+    def __init__(self, store: LocalBlobs, name: str) -> None:
+        self._store = store
+        self.name = name
+        self._fd = os.open(store.staging / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        self._hash = hashlib.sha256()
+        self.size = 0
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Append *data*."""
+        self._hash.update(data)
+        self.size += len(data)
+        with _disk_errors():
+            left = memoryview(data)
+            while left:
+                left = left[os.write(self._fd, left) :]
+
+    def finish(self) -> Stored:
+        """Make the bytes durable under their final name."""
+        try:
+            with _disk_errors():
+                os.fchmod(self._fd, 0o444)
+                os.fsync(self._fd)
+        finally:
+            os.close(self._fd)
+            self._fd = -1
+        self._store._settle(self.name)
+        return Stored(self.name, self._hash.hexdigest(), self.size)
+
+    def discard(self) -> None:
+        """Forget the bytes; does nothing after `finish`."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+            (self._store.staging / self.name).unlink(missing_ok=True)
+
+
+class LocalBlobs:
+    """Objects as read-only files in two levels of folders."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root / "blobs"
+        self.staging = root / "staging"
+        for folder in (self.root, self.staging):
+            folder.mkdir(mode=0o700, exist_ok=True)
+
+    def create(self) -> Incoming:
+        """Begin a new object."""
+        with _disk_errors():
+            return Incoming(self, secrets.token_hex(16))
+
+    def stage(self) -> tuple[str, Path]:
+        """Make an empty file that a process on this machine may copy bytes into; return its name and path."""
+        name = secrets.token_hex(16)
+        path = self.staging / name
+        with _disk_errors():
+            os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        return name, path
+
+    def take(self, stage: str, limit: int) -> Stored:
+        """Take in a staged file, of at most *limit* bytes, by hashing the copy that the store now owns."""
+        path = self.staging / _checked(stage)
+        try:
+            # O_NOFOLLOW: whoever may write here could have put a link to another file in its place.
+            fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except OSError as error:
+            raise NotFoundError(f"nothing is staged as {stage!r}") from error
+        try:
+            with _disk_errors():
+                # No more writes through another opening of the path, and not of a file that has a second name.
+                os.fchmod(fd, 0o444)
+                if os.fstat(fd).st_nlink != 1:
+                    raise IntegrityError("the staged file has a second name; copy into it, never link")
+                digest, size = hashlib.sha256(), 0
+                while data := os.read(fd, CHUNK):
+                    digest.update(data)
+                    size += len(data)
+                    if size > limit:
+                        break
+                os.fsync(fd)
+        finally:
+            os.close(fd)
+        self._settle(stage)
+        return Stored(stage, digest.hexdigest(), size)
+
+    def path(self, name: str) -> Path:
+        """Return the file of an object, for reading only."""
+        return self.root / _checked(name)[:2] / name
+
+    def open(self, name: str) -> int:
+        """Open an object for ``os.pread``; the caller closes it. A missing object is `IntegrityError`."""
+        try:
+            return os.open(self.path(name), os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError as error:
+            raise IntegrityError(
+                "the bytes are missing from the lab's folder", hint="the lab's manager can run: epista verify"
+            ) from error
+
+    def digest(self, name: str, offset: int, size: int) -> str | None:
+        """Return the sha256 of a part of an object as it lies there; None if the object is missing or too short."""
+        try:
+            fd = os.open(self.path(name), os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return None
+        try:
+            if os.fstat(fd).st_size < offset + size:
+                return None
+            digest = hashlib.sha256()
+            while size and (data := os.pread(fd, min(CHUNK, size), offset)):
+                digest.update(data)
+                offset += len(data)
+                size -= len(data)
+            return digest.hexdigest()
+        finally:
+            os.close(fd)
+
+    def delete(self, name: str) -> None:
+        """Remove an object; a missing one is fine."""
+        self.path(name).unlink(missing_ok=True)
+
+    def objects(self) -> Iterator[tuple[str, os.stat_result]]:
+        """Walk over all objects."""
+        for folder in self.root.iterdir():
+            for file in folder.iterdir():
+                yield file.name, file.stat()
+
+    def sweep(self, grace_seconds: float, *, dry_run: bool) -> tuple[int, int]:
+        """Remove temporary files older than the grace period; return how many, and their bytes."""
+        count = size = 0
+        for file in self.staging.iterdir():
+            try:
+                stat = file.stat()
+            except FileNotFoundError:  # taken in meanwhile
+                continue
+            if time.time() - stat.st_mtime >= grace_seconds:
+                count, size = count + 1, size + stat.st_size
+                if not dry_run:
+                    file.unlink(missing_ok=True)
+        return count, size
+
+    def _settle(self, name: str) -> None:
+        target = self.path(name)
+        with _disk_errors():
+            if not target.parent.is_dir():
+                target.parent.mkdir(mode=0o700, exist_ok=True)
+                _sync_folder(self.root)
+            (self.staging / name).rename(target)
+            _sync_folder(target.parent)
+
+
+def _checked(name: str) -> str:
+    if not _NAME.fullmatch(name):
+        raise NotFoundError(f"no object has the name {name!r}")
+    return name
+
+
+def _sync_folder(path: Path) -> None:
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+@contextmanager
+def _disk_errors() -> Iterator[None]:
+    try:
+        yield
+    except EpistaError:
+        raise
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise StorageFullError("no room left where the lab keeps its bytes", hint="make room on the server's disk") from error
+        raise IntegrityError(f"the lab's folder cannot be used: {error.strerror}") from error

@@ -1,0 +1,26 @@
+"""Moments as the catalog keeps them: microseconds since 1970 in UTC."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+Clock = Callable[[], int]
+"""What tells the time; tests bring their own."""
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def now() -> int:
+    """Return this moment."""
+    return of(datetime.now(UTC))
+
+
+def of(moment: datetime) -> int:
+    """Return *moment*, which knows its time zone, in microseconds."""
+    return (moment - _EPOCH) // timedelta(microseconds=1)
+
+
+def to_datetime(microseconds: int) -> datetime:
+    """Return *microseconds* as an aware moment in UTC."""
+    return _EPOCH + timedelta(microseconds=microseconds)
