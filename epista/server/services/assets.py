@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, RowMapping
@@ -45,9 +45,7 @@ class Assets:
         after = None
         while True:
             with self._all.catalog.read() as tx:
-                page = rows.keys_after(
-                    tx, access.workspace_id, access.experiments, prefix=prefix, after=after, limit=KEYS_PAGE
-                )
+                page = rows.keys_after(tx, access.workspace_id, access.experiments, prefix=prefix, after=after, limit=KEYS_PAGE)
             if page:
                 yield page
             if len(page) < KEYS_PAGE:
@@ -136,9 +134,7 @@ class Assets:
             known = rows.by_ids(tx, [hit.asset_id for hit in found.hits])
         self._all.note(actor, access.workspace_id, wanted.query, {"total": counts.total})
         return wire.Hits(
-            hits=tuple(
-                wire.Hit(**_light(known[hit.asset_id]), field=hit.field, snippet=hit.snippet) for hit in found.hits
-            ),
+            hits=tuple(wire.Hit(**_light(known[hit.asset_id]), field=hit.field, snippet=hit.snippet) for hit in found.hits),
             total=counts.total,
             facets=wire.Facets(**counts.facets),
             notes=tuple(found.notes),
@@ -223,7 +219,7 @@ def refuse_folder(key: str, verb: str) -> None:
         raise InvalidKeyError(f"{key!r} is a folder", hint=f"for a folder: {verb}")
 
 
-def _light(row: Mapping[str, Any]) -> dict[str, Any]:
+def _light(row: RowMapping) -> dict[str, Any]:
     return {
         "id": row["asset_uid"],
         "key": row["key"],
@@ -242,17 +238,17 @@ def _light(row: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def ref(row: Mapping[str, Any]) -> wire.AssetRef:
+def ref(row: RowMapping) -> wire.AssetRef:
     """Return a row in the light form of listings."""
     return wire.AssetRef(**_light(row))
 
 
-def asset(tx: Connection, access: Access, row: Mapping[str, Any]) -> wire.Asset:
+def asset(tx: Connection, access: Access, row: RowMapping) -> wire.Asset:
     """Return a row whole."""
     return whole(tx, access, [row])[0]
 
 
-def whole(tx: Connection, access: Access, found: Sequence[Mapping[str, Any]]) -> list[wire.Asset]:
+def whole(tx: Connection, access: Access, found: Sequence[RowMapping]) -> list[wire.Asset]:
     """Return rows whole."""
     sources = rows.inputs_of(tx, access.workspace_id, access.experiments, [row["id"] for row in found])
     return [
@@ -266,16 +262,14 @@ def whole(tx: Connection, access: Access, found: Sequence[Mapping[str, Any]]) ->
     ]
 
 
-def _lineage(row: Mapping[str, Any], sources: Sequence[Mapping[str, Any]]) -> wire.Lineage:
+def _lineage(row: RowMapping, sources: Sequence[RowMapping]) -> wire.Lineage:
     return wire.Lineage(
         inputs=tuple(wire.Source(version=one["uid"], key=one["key"], number=one["number"]) for one in sources),
         notebook=row["notebook"],
     )
 
 
-def _versions(
-    tx: Connection, access: Access, key: str, found: Sequence[Mapping[str, Any]]
-) -> tuple[wire.Version, ...]:
+def _versions(tx: Connection, access: Access, key: str, found: Sequence[RowMapping]) -> tuple[wire.Version, ...]:
     sources = rows.inputs_of(tx, access.workspace_id, access.experiments, [row["id"] for row in found])
     return tuple(
         wire.Version(

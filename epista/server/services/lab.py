@@ -50,16 +50,14 @@ class Lab:
                 if keys is not None:
                     problem = "is missing or too short" if digest is None else f"has the sha256 {digest} instead"
                     problems.append(wire.BlobProblem(sha256=row["sha256"], problem=problem, keys=tuple(keys)))
-                    self._all.catalog.write(lambda tx, blob=row["id"]: care.mark_damaged(tx, blob, self._all.clock()))
+                    self._mark(row["id"], self._all.clock())
             elif row["damaged_at"] is not None:
-                self._all.catalog.write(lambda tx, blob=row["id"]: care.mark_damaged(tx, blob, None))
+                self._mark(row["id"], None)
             if time.monotonic() > until:
                 break
         self._all.note(actor, audit.LAB, "blobs", {"checked": count, "problems": len(problems)})
         done = count == len(found) < VERIFY_BLOBS
-        return wire.BlobVerdict(
-            blobs=count, size_bytes=size, problems=tuple(problems), next=None if done else cursors.of(after)
-        )
+        return wire.BlobVerdict(blobs=count, size_bytes=size, problems=tuple(problems), next=None if done else cursors.of(after))
 
     def gc(self, actor: Actor, wanted: wire.CollectGarbage) -> wire.Garbage:
         """
@@ -115,6 +113,9 @@ class Lab:
             ) from error
         self._all.note(actor, audit.LAB, wanted.destination, {"blobs": count})
         return wire.Backup(path=str(destination), blobs=count, size_bytes=size)
+
+    def _mark(self, blob_id: int, damaged_at: int | None) -> None:
+        self._all.catalog.write(lambda tx: care.mark_damaged(tx, blob_id, damaged_at))
 
     def _copy(self, destination: Path) -> tuple[int, int]:
         # The catalog gets its final name last: an interrupted backup is not mistaken for a lab.

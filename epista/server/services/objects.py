@@ -57,7 +57,7 @@ class _Draft:
     wanted: wire.PutObject
     key: str
     before: RowMapping | None
-    blob: RowMapping
+    blob_id: int
     kind: str
     format: str
     meta: str
@@ -75,7 +75,7 @@ class _Draft:
         return (
             before is not None
             and self.is_live
-            and (before["blob_id"], before["kind"], before["format"]) == (self.blob["id"], self.kind, self.format)
+            and (before["blob_id"], before["kind"], before["format"]) == (self.blob_id, self.kind, self.format)
             and tuple(json.loads(before["tags"])) == self.tags
             and json.loads(before["meta"]) == json.loads(self.meta)
             and json.loads(before["options"]) == json.loads(self.options)
@@ -360,7 +360,7 @@ class Objects:
         assert blob is not None, "a version has a blob"
         return {row["key"]: self._text(row["key"], blob, version["format"], json.loads(version["options"]))}
 
-    def _text(self, key: str, blob: Mapping[str, Any], format: str, options: Mapping[str, Any]) -> str:
+    def _text(self, key: str, blob: RowMapping, format: str, options: Mapping[str, Any]) -> str:
         return self._all.extractor.text(
             self._all.blobs.path(blob["object"]),
             offset=blob["offset"],
@@ -393,7 +393,7 @@ class Objects:
                 wanted=one,
                 key=key,
                 before=row,
-                blob=blobs[one.sha256],
+                blob_id=blobs[one.sha256]["id"],
                 kind=_kind(one, format, kept),
                 format=format,
                 meta=json.dumps(one.meta, ensure_ascii=False) if one.meta is not None else (kept["meta"] if kept else "{}"),
@@ -465,7 +465,7 @@ class Objects:
                     "uid": secrets.identifier("ve"),
                     "asset_id": ids[draft.key],
                     "number": numbers.get(ids[draft.key], 0) + 1,
-                    "blob_id": draft.blob["id"],
+                    "blob_id": draft.blob_id,
                     "kind": draft.kind,
                     "format": draft.format,
                     "options": draft.options,
@@ -519,9 +519,7 @@ class Objects:
         ids = {draft.key: draft.before["asset_id"] for draft in drafts if draft.before is not None}
         return ids | dict(zip((draft.key for draft in new), added, strict=True))
 
-    def _index(
-        self, tx: Connection, access: Access, drafts: Sequence[tuple[int, _Draft]], texts: Mapping[str, str]
-    ) -> None:
+    def _index(self, tx: Connection, access: Access, drafts: Sequence[tuple[int, _Draft]], texts: Mapping[str, str]) -> None:
         search.index_many(
             tx,
             [
@@ -551,7 +549,7 @@ def _as_draft(row: RowMapping, version: RowMapping) -> _Draft:
         wanted=wire.PutObject(key=row["key"], sha256=version["sha256"]),
         key=row["key"],
         before=row,
-        blob={"id": version["blob_id"]},  # type: ignore[arg-type]
+        blob_id=version["blob_id"],
         kind=version["kind"],
         format=version["format"],
         meta=version["meta"],
@@ -563,7 +561,7 @@ def _as_draft(row: RowMapping, version: RowMapping) -> _Draft:
 def _says_the_same(row: RowMapping, draft: _Draft) -> bool:
     names = ("kind", "format", "meta", "options")
     return (
-        row["blob_id"] == draft.blob["id"]
+        row["blob_id"] == draft.blob_id
         and tuple(json.loads(row["tags"])) == draft.tags
         and all(row[name] == getattr(draft, name) for name in names)
     )
@@ -634,4 +632,3 @@ def _for_audit(done: Sequence[asset_messages.Asset]) -> tuple[str, dict[str, Any
     target = done[0].key if len(done) == 1 else f"{len(done)} assets"
     listed = [{"key": one.key, "version": one.version, "sha256": one.sha256} for one in done[:_LISTED_IN_AUDIT]]
     return target, {"assets": listed, "count": len(done)}
-

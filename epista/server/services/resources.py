@@ -1,8 +1,8 @@
 """
 What every service works with, and the three steps that every service method shares.
 
-*Who may*: `enter` asks the policy. *One commit*: `write` runs the rows of an act, its audit row and the reply kept for a retry in one
-transaction. *For the record*: `note` audits what was only read, in a group, at most a second later.
+*Who may*: `enter` asks the policy. *One commit*: `write` runs the rows of an act, its audit row and the reply kept for a
+retry in one transaction. *For the record*: `note` audits what was only read, in a group, at most a second later.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import msgspec
 from sqlalchemy import Connection, delete, insert, select
 
 from epista.contract.errors import ConflictError, EpistaError
-from epista.contract.messages import Reply
+from epista.contract.messages import Reply, Request
 from epista.server.access import policy
 from epista.server.access.actors import Actor
 from epista.server.access.policy import Access, Membership
@@ -38,6 +38,8 @@ REPLY_KEPT_MICROSECONDS = 24 * 3600 * 1_000_000
 
 MAX_DETAILS_BYTES = 16 * 1024
 """How much one audit row may say besides its columns."""
+
+_TARGETS = ("key", "ref", "path", "query", "user", "version", "id", "name", "workspace")
 
 log = logging.getLogger("epista.audit")
 
@@ -59,9 +61,7 @@ class Resources:
         with self.catalog.read() as tx:
             yield tx, enter(tx, actor, scope, workspace)
 
-    def write(
-        self, actor: Actor, scope: str, workspace: str, reply: type[R], work: Callable[[Connection, Access], R]
-    ) -> R:
+    def write(self, actor: Actor, scope: str, workspace: str, reply: type[R], work: Callable[[Connection, Access], R]) -> R:
         """Run *work* as one commit, or give back what it gave when the same request was made before."""
 
         def committed(tx: Connection) -> R:
@@ -81,6 +81,13 @@ class Resources:
     def note(self, actor: Actor, workspace_id: int, target: str, details: Mapping[str, Any] = {}) -> None:
         """Audit something that was only read."""
         self.trail.add(self.entry(actor, workspace_id, target, details=details))
+
+    def refused(self, actor: Actor, wanted: Request | None, error: EpistaError) -> None:
+        """Audit a request that was refused, with the workspace if the actor is a member of it, else with the lab."""
+        asked = next((value for name in _TARGETS if isinstance(value := getattr(wanted, name, None), str)), "")
+        with self.catalog.read() as tx:
+            found = people.membership(tx, actor.user_id, getattr(wanted, "workspace", None) or "")
+        self.trail.add(self.entry(actor, found["id"] if found else audit.LAB, asked, outcome=error.code))
 
     def entry(
         self, actor: Actor, workspace_id: int, target: str, *, outcome: str = "done", details: Mapping[str, Any] = {}
@@ -121,12 +128,10 @@ class Resources:
 def enter(tx: Connection, actor: Actor, scope: str, workspace: str) -> Access:
     """Ask the policy what *actor* may do in *workspace*."""
     found = people.membership(tx, actor.user_id, workspace)
-    membership = found and Membership(
-        workspace_id=found["id"],
-        workspace=found["name"],
-        role=found["role"],
-        experiments=people.loaded(found["experiments"]),
-    )
+    membership = None
+    if found:
+        allowed = people.loaded(found["experiments"])
+        membership = Membership(workspace_id=found["id"], workspace=found["name"], role=found["role"], experiments=allowed)
     return policy.require(actor, scope, membership, workspace)
 
 

@@ -129,8 +129,10 @@ class Tokens:
 
         return self._all.write_lab(actor, messages.Done, work)
 
-    def renew(self, secret: str, request: Request) -> wire.NewToken:
+    def renew(self, secret: str | None, wanted: wire.RenewToken, request: Request) -> wire.NewToken:
         """Exchange a kernel token, also one that has just expired, for a fresh one with the same rights."""
+        if secret is None:
+            raise AuthenticationError("this needs the token that is to be renewed")
         digest = secrets.digest(secret)
 
         def work(tx: Connection) -> wire.NewToken:
@@ -160,7 +162,7 @@ class Tokens:
 
         return self._all.catalog.write(work)
 
-    def sign_in(self, wanted: wire.SignIn, request: Request) -> wire.NewToken:
+    def sign_in(self, secret: str | None, wanted: wire.SignIn, request: Request) -> wire.NewToken:
         """Turn the code of a sign-in link, once, into a token with everything its user may do."""
         digest = secrets.digest(wanted.code)
 
@@ -278,9 +280,7 @@ def _owner_of(tx: Connection, request: Request) -> Actor:
     row = people.first_lab_admin(tx)
     if row is None:
         raise AuthenticationError("the lab has no user yet")
-    return Actor(
-        user_id=row["id"], user=row["name"], is_lab_admin=True, scopes=frozenset(SCOPES), is_local=True, request=request
-    )
+    return Actor(user_id=row["id"], user=row["name"], is_lab_admin=True, scopes=frozenset(SCOPES), is_local=True, request=request)
 
 
 def _message(row: Any, workspace: str | None) -> wire.Token:
@@ -300,5 +300,3 @@ def _message(row: Any, workspace: str | None) -> wire.Token:
         expires_at=moment("expires_at"),
         revoked_at=moment("revoked_at"),
     )
-
-

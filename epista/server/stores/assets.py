@@ -28,14 +28,24 @@ from sqlalchemy import (
     values,
 )
 
-from epista.server.stores.tables import asset_tags, assets, blobs, experiments, uploads, users, version_inputs, versions
+from epista.server.stores.tables import (
+    asset_tags,
+    assets,
+    blobs,
+    experiments,
+    inserted,
+    uploads,
+    users,
+    version_inputs,
+    versions,
+)
 
 T = TypeVar("T")
 
 _CHUNK = 500
 """How many values one IN list or VALUES table may have."""
 
-_HEAD = [
+_HEAD_COLUMNS: list[Any] = [
     assets.c.id.label("asset_id"),
     assets.c.uid.label("asset_uid"),
     assets.c.workspace_id,
@@ -96,14 +106,14 @@ def _upper_bound(prefix: str) -> str | None:
 
 def heads(workspace_id: int, allowed: Collection[str] | None) -> Select[Any]:
     """Select live assets with their current version; the caller narrows it."""
-    return select(*_HEAD).select_from(_JOINED).where(visible(workspace_id, allowed), assets.c.deleted_at.is_(None))
+    return select(*_HEAD_COLUMNS).select_from(_JOINED).where(visible(workspace_id, allowed), assets.c.deleted_at.is_(None))
 
 
 def by_key(
     tx: Connection, workspace_id: int, allowed: Collection[str] | None, key: str, *, deleted: bool = False
 ) -> RowMapping | None:
     """Return the asset at *key* with its current version; a deleted one only if asked."""
-    found = select(*_HEAD).select_from(_JOINED).where(visible(workspace_id, allowed), assets.c.key == key)
+    found = select(*_HEAD_COLUMNS).select_from(_JOINED).where(visible(workspace_id, allowed), assets.c.key == key)
     if not deleted:
         found = found.where(assets.c.deleted_at.is_(None))
     return tx.execute(found).mappings().first()
@@ -114,7 +124,7 @@ def by_keys(tx: Connection, workspace_id: int, keys: Sequence[str]) -> dict[str,
     found: dict[str, RowMapping] = {}
     for some in chunks(keys):
         rows = tx.execute(
-            select(*_HEAD).select_from(_JOINED).where(assets.c.workspace_id == workspace_id, assets.c.key.in_(some))
+            select(*_HEAD_COLUMNS).select_from(_JOINED).where(assets.c.workspace_id == workspace_id, assets.c.key.in_(some))
         )
         found.update((row["key"], row) for row in rows.mappings())
     return found
@@ -124,7 +134,7 @@ def by_ids(tx: Connection, ids: Sequence[int]) -> dict[int, RowMapping]:
     """Return assets with their current versions by their integer ids."""
     found: dict[int, RowMapping] = {}
     for some in chunks(ids):
-        rows = tx.execute(select(*_HEAD).select_from(_JOINED).where(assets.c.id.in_(some)))
+        rows = tx.execute(select(*_HEAD_COLUMNS).select_from(_JOINED).where(assets.c.id.in_(some)))
         found.update((row["asset_id"], row) for row in rows.mappings())
     return found
 
@@ -206,9 +216,7 @@ def known_blobs(
 
     Knowing a hash is not possessing the content, so others are as if they were not there.
     """
-    sent = exists().where(
-        uploads.c.blob_id == blobs.c.id, uploads.c.user_id == user_id, uploads.c.workspace_id == workspace_id
-    )
+    sent = exists().where(uploads.c.blob_id == blobs.c.id, uploads.c.user_id == user_id, uploads.c.workspace_id == workspace_id)
     readable = (
         exists()
         .where(versions.c.blob_id == blobs.c.id, versions.c.asset_id == assets.c.id, assets.c.deleted_at.is_(None))
@@ -226,7 +234,7 @@ def keep_blob(tx: Connection, *, sha256: str, size: int, object: str, workspace_
     row = tx.execute(select(blobs).where(blobs.c.sha256 == sha256)).mappings().first()
     if row is None:
         new = insert(blobs).values(sha256=sha256, size=size, object=object, offset=0, created_at=at)
-        blob_id, kept = int(tx.execute(new).inserted_primary_key[0]), True
+        blob_id, kept = inserted(tx.execute(new)), True
     else:
         blob_id, kept = row["id"], row["damaged_at"] is not None
         if kept:
@@ -244,9 +252,7 @@ def is_object_known(tx: Connection, object: str) -> bool:
     return tx.execute(select(blobs.c.id).where(blobs.c.object == object).limit(1)).first() is not None
 
 
-def blob_of(
-    tx: Connection, workspace_id: int, allowed: Collection[str] | None, version_uid: str
-) -> RowMapping | None:
+def blob_of(tx: Connection, workspace_id: int, allowed: Collection[str] | None, version_uid: str) -> RowMapping | None:
     """Return the blob and the names of a version, also of a deleted asset, so that a pinned download can end."""
     found = (
         select(blobs, assets.c.key, assets.c.name, versions.c.format, versions.c.uid)
@@ -332,14 +338,14 @@ def inputs_of(
     return found
 
 
-def version_ids(
-    tx: Connection, workspace_id: int, allowed: Collection[str] | None, uids: Sequence[str]
-) -> dict[str, int]:
+def version_ids(tx: Connection, workspace_id: int, allowed: Collection[str] | None, uids: Sequence[str]) -> dict[str, int]:
     """Return the ids of versions that the caller may read."""
     found: dict[str, int] = {}
     for some in chunks(uids):
         rows = select(versions.c.uid, versions.c.id).join(assets, assets.c.id == versions.c.asset_id)
-        found.update((row.uid, row.id) for row in tx.execute(rows.where(visible(workspace_id, allowed), versions.c.uid.in_(some))))
+        found.update(
+            (row.uid, row.id) for row in tx.execute(rows.where(visible(workspace_id, allowed), versions.c.uid.in_(some)))
+        )
     return found
 
 
@@ -358,7 +364,8 @@ def versions_of(tx: Connection, asset_id: int, *, before: int | None, limit: int
 
 def version_of(tx: Connection, asset_id: int, version: str) -> RowMapping | None:
     """Return one version of an asset by its id or its number."""
-    by = versions.c.number == int(version) if version.isascii() and version.isdigit() and len(version) < 10 else versions.c.uid == version
+    is_number = version.isascii() and version.isdigit() and len(version) < 10
+    by = versions.c.number == int(version) if is_number else versions.c.uid == version
     found = (
         select(versions, blobs.c.sha256, blobs.c.size, users.c.name.label("author"))
         .join(blobs, blobs.c.id == versions.c.blob_id)

@@ -55,11 +55,11 @@ def append(tx: Connection, entries: Sequence[Entry]) -> None:
         tx.execute(insert(audit_heads).values(workspace_id=workspace_id, number=number, hash=last))
 
 
-def page(
-    tx: Connection, workspace_id: int, *, filters: dict[str, str], before: int | None, limit: int
-) -> list[RowMapping]:
+def page(tx: Connection, workspace_id: int, *, filters: dict[str, str], before: int | None, limit: int) -> list[RowMapping]:
     """Return rows of a chain, newest first, that equal all *filters* (column to value)."""
-    found = select(audit).where(audit.c.workspace_id == workspace_id, *(audit.c[name] == value for name, value in filters.items()))
+    found = select(audit).where(
+        audit.c.workspace_id == workspace_id, *(audit.c[name] == value for name, value in filters.items())
+    )
     if before is not None:
         found = found.where(audit.c.number < before)
     return list(tx.execute(found.order_by(audit.c.number.desc()).limit(limit)).mappings())

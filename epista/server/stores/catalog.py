@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import queue
 import sqlite3
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -23,10 +24,8 @@ from sqlalchemy.exc import DBAPIError
 
 from epista.contract.errors import EpistaError, SettingsError, StorageFullError, UnavailableError
 
-try:
+if sys.platform != "win32":
     import fcntl
-except ImportError:  # Windows has no flock; there SQLite's own busy timeout has to do.
-    fcntl = None  # type: ignore[assignment]
 
 R = TypeVar("R")
 
@@ -183,7 +182,7 @@ class _FileLock:
         self._file: Any = None
 
     def __enter__(self) -> None:
-        if fcntl is None:
+        if sys.platform == "win32":  # no flock there; SQLite's own busy timeout has to do
             return
         self._file = self._path.open("ab")
         fcntl.flock(self._file, fcntl.LOCK_EX)

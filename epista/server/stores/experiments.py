@@ -37,9 +37,7 @@ def ensure(tx: Connection, *, workspace_id: int, names: Sequence[str], user_id: 
         tx.execute(insert(experiments), new)
 
 
-def describe(
-    tx: Connection, *, workspace_id: int, name: str, title: str | None, meta: str, user_id: int, at: int
-) -> bool:
+def describe(tx: Connection, *, workspace_id: int, name: str, title: str | None, meta: str, user_id: int, at: int) -> bool:
     """Describe an experiment, added if it is not there; return False if it is described already."""
     ensure(tx, workspace_id=workspace_id, names=[name], user_id=user_id, at=at)
     row = update(experiments).where(

@@ -1,9 +1,9 @@
 """
 Blobs in a local folder.
 
-Written to a temporary name, fsynced, renamed, the folder fsynced; only then may the catalog commit. Every object has a name of its
-own that is used once, so removing an object can never take another one's bytes along. This module knows hashes and
-bytes, never keys or people.
+Written to a temporary name, fsynced, renamed, the folder fsynced; only then may the catalog commit. Every object has a name
+that is used once, so removing an object can never take another one's bytes along. This module knows hashes and bytes,
+never keys or people.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection, RowMapping, delete, func, insert, or_, select, update
 
-from epista.server.stores.tables import members, tokens, users, workspaces
+from epista.server.stores.tables import inserted, members, tokens, users, workspaces
 
 
 def loaded(text: str | None) -> frozenset[str] | None:
@@ -24,7 +24,7 @@ def dumped(names: Iterable[str] | None) -> str | None:
 def add_user(tx: Connection, *, uid: str, name: str, is_lab_admin: bool, at: int) -> int:
     """Add a user; return the row's id."""
     row = insert(users).values(uid=uid, name=name, is_lab_admin=is_lab_admin, created_at=at)
-    return int(tx.execute(row).inserted_primary_key[0])
+    return inserted(tx.execute(row))
 
 
 def user(tx: Connection, name: str) -> RowMapping | None:
@@ -39,7 +39,7 @@ def first_lab_admin(tx: Connection) -> RowMapping | None:
 
 def add_workspace(tx: Connection, *, uid: str, name: str, at: int) -> int:
     """Add a workspace; return the row's id."""
-    return int(tx.execute(insert(workspaces).values(uid=uid, name=name, created_at=at)).inserted_primary_key[0])
+    return inserted(tx.execute(insert(workspaces).values(uid=uid, name=name, created_at=at)))
 
 
 def workspace(tx: Connection, name: str) -> RowMapping | None:
@@ -93,7 +93,7 @@ def remove_member(tx: Connection, *, workspace_id: int, user_id: int) -> None:
 
 def add_token(tx: Connection, **row: Any) -> int:
     """Add a token; return the row's id."""
-    return int(tx.execute(insert(tokens).values(**row)).inserted_primary_key[0])
+    return inserted(tx.execute(insert(tokens).values(**row)))
 
 
 def token(tx: Connection, digest: str) -> RowMapping | None:

@@ -7,7 +7,21 @@ as they came. An Alembic migration makes what stands here; a test compares the t
 
 from __future__ import annotations
 
-from sqlalchemy import Boolean, Column, ForeignKey, Index, Integer, LargeBinary, MetaData, Table, Text, UniqueConstraint
+from typing import Any
+
+from sqlalchemy import (
+    Boolean,
+    Column,
+    CursorResult,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    UniqueConstraint,
+)
 
 metadata = MetaData()
 
@@ -211,3 +225,10 @@ audit_heads = Table(
     Column("number", Integer, nullable=False),
     Column("hash", Text, nullable=False),
 )
+
+
+def inserted(result: CursorResult[Any]) -> int:
+    """Return the id of the row that an INSERT added."""
+    key = result.inserted_primary_key
+    assert key is not None, "an INSERT of one row has a key"
+    return int(key[0])

@@ -1,0 +1,124 @@
+"""
+How the server is put together.
+
+`create_app` alone constructs things, and nothing happens until the app starts: stores, then services over them, then
+routes over the services, a row of the contract each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import text
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
+
+from epista.contract.endpoints import BY_NAME, ENDPOINTS
+from epista.contract.errors import EpistaError, InvalidRequestError, NotFoundError
+from epista.server.config import Config
+from epista.server.engines.extraction import Extractor
+from epista.server.routes import problems, status
+from epista.server.routes.dispatch import Door, JsonRoute
+from epista.server.routes.limits import RateLimit
+from epista.server.routes.metrics import Metrics
+from epista.server.routes.requests import Requests
+from epista.server.routes.transfers import Download, KeyStream, Upload
+from epista.server.services.assets import Assets
+from epista.server.services.audit import Audit
+from epista.server.services.experiments import Experiments
+from epista.server.services.lab import Lab
+from epista.server.services.objects import Objects
+from epista.server.services.resources import Resources, Trail
+from epista.server.services.tokens import Owner, Tokens
+from epista.server.services.workspaces import Workspaces
+from epista.server.stores import moments
+from epista.server.stores.catalog import Catalog
+from epista.server.stores.local import LocalBlobs
+
+
+def create_app(config: Config, *, owner: Owner | None = None, clock: moments.Clock = moments.now) -> Starlette:
+    """Build the server over the lab in ``config.lab``, made by `founding.prepare`; *owner* uses an embedded lab."""
+    folder = Path(config.lab)
+    catalog = Catalog(folder / "lab.db")
+    trail = Trail(catalog)
+    blobs = LocalBlobs(folder)
+    extractor = Extractor(timeout_seconds=config.extract_timeout_seconds)
+    resources = Resources(config=config, catalog=catalog, blobs=blobs, extractor=extractor, clock=clock, trail=trail)
+
+    tokens = Tokens(resources, owner)
+    assets, objects = Assets(resources), Objects(resources)
+    services: dict[str, Any] = {
+        "tokens": tokens,
+        "workspaces": Workspaces(resources, address_of(config)),
+        "experiments": Experiments(resources),
+        "assets": assets,
+        "objects": objects,
+        "audit": Audit(resources),
+        "lab": Lab(resources, folder),
+    }
+
+    door = Door(tokens=tokens, resources=resources, limit=RateLimit(config.requests_per_minute))
+    raw = {
+        "objects.upload": Upload(BY_NAME["objects.upload"], door, objects),
+        "objects.content": Download(BY_NAME["objects.content"], door, objects, blobs),
+        "assets.keys": KeyStream(BY_NAME["assets.keys"], door, assets),
+    }
+    routes: list[BaseRoute] = []
+    for row in ENDPOINTS:
+        noun, verb = row.name.split(".")
+        endpoint = raw.get(row.name) or JsonRoute(row, getattr(services[noun], verb), door)
+        routes.append(Route(row.path, endpoint, methods=[row.method], name=row.name))
+
+    def is_ready() -> bool:
+        try:
+            with catalog.read() as tx:
+                return bool(tx.execute(text("SELECT 1")).scalar())
+        except EpistaError:
+            return False
+
+    metrics = Metrics()
+    routes += status.routes(door, metrics, is_ready)
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        catalog.open()
+        trail.open()
+        try:
+            yield
+        finally:
+            trail.close()
+            extractor.close()
+            catalog.close()
+
+    return Starlette(
+        routes=routes,
+        lifespan=lifespan,
+        middleware=[Middleware(Requests, metrics=metrics)],
+        exception_handlers={HTTPException: _no_route},
+    )
+
+
+def address_of(config: Config) -> str:
+    """Return the address that people use."""
+    host = f"[{config.host}]" if ":" in config.host else config.host
+    return (config.public_url or f"http://{host}:{config.port}").rstrip("/")
+
+
+async def _no_route(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    if error.status_code == 405:
+        problem: EpistaError = InvalidRequestError(f"{request.method} is not answered at this address", hint="see /openapi.json")
+    else:
+        problem = NotFoundError("nothing is answered at this address", hint="see /openapi.json")
+    response = problems.response(problem, request.scope["epista.request_id"])
+    response.status_code = error.status_code
+    for name, value in (error.headers or {}).items():
+        response.headers[name] = value
+    return response

@@ -1,0 +1,88 @@
+"""
+The server of an embedded lab: a child process on loopback, gone when its parent goes.
+
+``python -m epista.server.embedded FOLDER``. It reads its private token from the first line of stdin, and writes one JSON line to
+stdout: ``{"port", "pid"}`` when it serves, or a problem when it cannot. No line means that it died.
+"""
+
+from __future__ import annotations
+
+import getpass
+import json
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from pathlib import Path
+
+# Taken before the heavy imports: a parent that dies meanwhile must not leave a server behind.
+_PARENT = os.getppid()
+
+
+def main() -> None:
+    """Serve the folder in ``sys.argv[1]`` until the parent is gone."""
+    secret = sys.stdin.readline().strip()
+    listening = socket.socket()
+    listening.bind(("127.0.0.1", 0))
+    listening.listen(128)
+    threading.Thread(target=_end_with_parent, name="epista-parent", daemon=True).start()
+
+    import uvicorn
+
+    from epista.contract.errors import EpistaError
+    from epista.server import founding, logs
+    from epista.server.access import secrets
+    from epista.server.app import create_app
+    from epista.server.config import Config
+    from epista.server.services.tokens import Owner
+
+    class Child(uvicorn.Server):
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            await super().startup(sockets=sockets)
+            if not self.should_exit:
+                _say({"port": listening.getsockname()[1], "pid": os.getpid()})
+
+    folder = Path(sys.argv[1])
+    logs.start("warning")
+    try:
+        founding.prepare(folder, user=founding.user_name(_account()))
+        config = Config(lab=str(folder), port=listening.getsockname()[1], requests_per_minute=0)
+        app = create_app(config, owner=Owner(secrets.digest(secret)))
+    except EpistaError as error:
+        _say({"code": error.code, "message": error.message, "hint": error.hint})
+        sys.exit(1)
+    server = Child(uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=5, lifespan="on", ws="none"))
+    server.run(sockets=[listening])
+
+
+def _say(line: dict[str, object]) -> None:
+    sys.stdout.write(json.dumps(line) + "\n")
+    sys.stdout.flush()
+
+
+def _account() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # an account without a name, as in some containers
+        return "owner"
+
+
+def _end_with_parent() -> None:
+    # Either may come first: the end of stdin when the parent closes it or dies, another parent when stdin was passed on to
+    # a process that outlives it.
+    threading.Thread(target=_watch_parent, name="epista-parent-pid", daemon=True).start()
+    while os.read(0, 4096):
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _watch_parent() -> None:
+    while os.getppid() == _PARENT:
+        time.sleep(0.5)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,86 @@
+"""What happens once: a folder becomes a lab, with its first user and workspace."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from sqlalchemy import Connection
+
+from epista.contract.errors import SettingsError
+from epista.server.access import secrets
+from epista.server.services.tokens import make_link
+from epista.server.services.workspaces import sign_in_link
+from epista.server.stores import moments, people
+from epista.server.stores.catalog import Catalog
+from epista.server.stores.local import LocalBlobs
+
+WORKSPACE = "lab"
+"""The first workspace of every lab."""
+
+_OURS = {"lab.db", "lab.db-wal", "lab.db-shm", ".writer", "blobs", "staging", "logs"}
+
+
+def prepare(folder: Path, *, user: str) -> None:
+    """
+    Make *folder* a lab if it is none, with *user* as its manager, and bring its catalog up to date.
+
+    Raises:
+        SettingsError: the folder holds other files, cannot be written, or was made by a newer Epista.
+    """
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        strangers = sorted({file.name for file in folder.iterdir()} - _OURS)
+        if strangers and not (folder / "lab.db").exists():
+            raise SettingsError(
+                f"the folder {str(folder)!r} is no lab, and is not empty: it has {strangers[0]!r}",
+                hint="give a new or an empty folder, such as './lab'",
+            )
+        LocalBlobs(folder)
+    except OSError as error:
+        raise SettingsError(
+            f"the folder {str(folder)!r} cannot be a lab: {error.strerror or error}", hint="give a folder that you may write"
+        ) from error
+    catalog = Catalog(folder / "lab.db")
+    catalog.open()
+    try:
+        with catalog.read() as tx:
+            founded = people.first_lab_admin(tx) is not None
+        if not founded:
+            catalog.write(lambda tx: _found(tx, user))
+    finally:
+        catalog.close()
+
+
+def new_link(folder: Path, *, address: str, seconds: int, only_if_locked_out: bool) -> str | None:
+    """Make a sign-in link for the manager of the lab; None if it is only for somebody locked out and nobody is."""
+    catalog = Catalog(folder / "lab.db")
+    catalog.open()
+    now = moments.now()
+
+    def work(tx: Connection) -> str | None:
+        manager = people.first_lab_admin(tx)
+        assert manager is not None, "a prepared lab has a manager"
+        if only_if_locked_out and people.live_sign_ins(tx, manager["id"], now):
+            return None
+        return sign_in_link(address, make_link(tx, manager["id"], now=now, seconds=seconds))
+
+    try:
+        return catalog.write(work)
+    finally:
+        catalog.close()
+
+
+def user_name(wished: str) -> str:
+    """Return the name of the account of an operating system as a name that a user of a lab can have."""
+    plain = re.sub(r"[^A-Za-z0-9._@+-]", "-", wished).strip(".-_@+")
+    return plain[:128] or "owner"
+
+
+def _found(tx: Connection, user: str) -> None:
+    if people.first_lab_admin(tx) is not None:
+        return  # another process was faster
+    now = moments.now()
+    user_id = people.add_user(tx, uid=secrets.identifier("us"), name=user, is_lab_admin=True, at=now)
+    workspace_id = people.add_workspace(tx, uid=secrets.identifier("ws"), name=WORKSPACE, at=now)
+    people.set_member(tx, workspace_id=workspace_id, user_id=user_id, role="admin", experiments=None)

@@ -1,0 +1,272 @@
+"""
+Raw routes: bytes along a plan that a service returned.
+
+Plain ASGI, because bytes move fastest there. Disk and hashing happen in the thread pool, so that other requests stay alive; every
+wait for the other side is bounded; and once the first byte of a body is out, no error can become a status: the connection
+is broken, and the length and sha256 tell the client.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import os
+import re
+from collections.abc import AsyncIterator
+from email.utils import quote
+from typing import Any
+from urllib.parse import quote as percent_encoded
+
+import msgspec
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from epista.contract import assets, objects
+from epista.contract.endpoints import Endpoint
+from epista.contract.errors import EpistaError, InvalidRequestError, TooLargeError
+from epista.server.access.actors import Actor
+from epista.server.routes import decode, problems
+from epista.server.routes.dispatch import Door, with_fingerprint
+from epista.server.services.assets import Assets
+from epista.server.services.objects import Content, Objects
+from epista.server.stores.local import CHUNK, LocalBlobs
+
+_DRAINED_BYTES = 16 * CHUNK
+"""How much of a refused body is read on, so that the sender comes to read the refusal."""
+
+
+class _Raw:
+    """What raw routes share: who asks, what is asked, and errors before the first byte."""
+
+    def __init__(self, row: Endpoint, door: Door) -> None:
+        self._row = row
+        self._door = door
+        self._timeout = door.resources.config.body_timeout_seconds
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope["epista.endpoint"] = self._row.name
+        request = Request(scope, receive)
+        actor: Actor | None = None
+        wanted: Any = None
+        try:
+            known, secret = self._door.identify(scope, self._row)
+            actor = await run_in_threadpool(self._door.admit, known, secret)
+            wanted = decode.from_query(self._row, request.path_params, request.query_params.multi_items())
+            await self.move(actor, wanted, request, send)
+        except EpistaError as error:
+            if actor is not None:
+                await run_in_threadpool(self._door.refused, actor, wanted, error)
+            await self._drain(receive, error)
+            await problems.response(error, scope["epista.request_id"])(scope, receive, send)
+
+    async def move(self, actor: Actor, wanted: Any, request: Request, send: Send) -> None:
+        """Answer the request; an error may be raised until the answer has begun."""
+
+    async def _send(self, send: Send, message: dict[str, Any]) -> None:
+        async with asyncio.timeout(self._timeout):
+            await send(message)
+
+    async def _drain(self, receive: Receive, error: EpistaError) -> None:
+        if self._row.raw != "up" or isinstance(error, _Gone):
+            return
+        size = 0
+        try:
+            async with asyncio.timeout(5):
+                while size < _DRAINED_BYTES:
+                    message = await receive()
+                    size += len(message.get("body", b""))
+                    if message["type"] != "http.request" or not message.get("more_body"):
+                        return
+        except (TimeoutError, RuntimeError):
+            return
+
+
+class _Gone(InvalidRequestError):
+    """The other side is gone; nobody will read the answer."""
+
+
+class Upload(_Raw):
+    """Bytes come in, into a blob."""
+
+    def __init__(self, row: Endpoint, door: Door, service: Objects) -> None:
+        super().__init__(row, door)
+        self._service = service
+
+    async def move(self, actor: Actor, wanted: objects.UploadBlob, request: Request, send: Send) -> None:
+        if request.headers.get("content-encoding", "identity") != "identity":
+            raise InvalidRequestError("the bytes of an object have no Content-Encoding")
+        size, digest = _announced(request)
+        incoming = await run_in_threadpool(self._service.receive, actor, wanted, size)
+        try:
+            async for piece in self._pieces(request):
+                if incoming.size + len(piece) > self._door.resources.config.max_upload_bytes:
+                    self._service.refuse_size(incoming.size + len(piece))
+                await run_in_threadpool(incoming.write, piece)
+            actor = with_fingerprint(actor, str(wanted).encode())
+            blob = await run_in_threadpool(self._service.received, actor, wanted, incoming, size, digest)
+        finally:
+            incoming.discard()
+        await Response(msgspec.json.encode(blob), media_type="application/json")(request.scope, request.receive, send)
+
+    async def _pieces(self, request: Request) -> AsyncIterator[bytes]:
+        waiting, size = [], 0
+        while True:
+            try:
+                async with asyncio.timeout(self._timeout):
+                    message = await request.receive()
+            except TimeoutError as error:
+                raise _Gone(f"no byte of the body came for {self._timeout:g} s") from error
+            if message["type"] == "http.disconnect":
+                raise _Gone("the connection closed before the body was whole")
+            waiting.append(message.get("body", b""))
+            size += len(waiting[-1])
+            if size >= CHUNK or not message.get("more_body"):
+                yield b"".join(waiting)
+                waiting, size = [], 0
+            if not message.get("more_body"):
+                return
+
+
+class Download(_Raw):
+    """The bytes of a version go out, whole or in one range."""
+
+    def __init__(self, row: Endpoint, door: Door, service: Objects, blobs: LocalBlobs) -> None:
+        super().__init__(row, door)
+        self._service = service
+        self._blobs = blobs
+
+    async def move(self, actor: Actor, wanted: objects.ReadContent, request: Request, send: Send) -> None:
+        content: Content = await run_in_threadpool(self._service.content, actor, wanted)
+        headers = _content_headers(content)
+        tag = headers["ETag"]
+        if tag in _tags(request.headers.get("if-none-match", "")):
+            await Response(status_code=304, headers=headers)(request.scope, request.receive, send)
+            return
+        span = _range(request, content.size, tag)
+        if span is None:
+            headers["Content-Range"] = f"bytes */{content.size}"
+            await Response(status_code=416, headers=headers)(request.scope, request.receive, send)
+            return
+        start, stop = span
+        if stop - start < content.size:
+            headers["Content-Range"] = f"bytes {start}-{stop - 1}/{content.size}"
+        headers["Content-Length"] = str(stop - start)
+        fd = await run_in_threadpool(self._blobs.open, content.object)
+        try:
+            await self._send(send, _start(206 if "Content-Range" in headers else 200, headers))
+            if request.method == "HEAD":
+                stop = start
+            await self._stream(fd, content.offset + start, stop - start, request, send)
+        finally:
+            os.close(fd)
+
+    async def _stream(self, fd: int, offset: int, size: int, request: Request, send: Send) -> None:
+        # After a client leaves, send() silently succeeds; only a pending receive() tells.
+        gone = asyncio.ensure_future(_until_gone(request.receive))
+        try:
+            while size and not gone.done():
+                piece = await run_in_threadpool(os.pread, fd, min(CHUNK, size), offset)
+                if not piece:
+                    raise OSError("the object is shorter than its row says")
+                offset, size = offset + len(piece), size - len(piece)
+                await self._send(send, {"type": "http.response.body", "body": piece, "more_body": True})
+            if not gone.done():
+                await self._send(send, {"type": "http.response.body", "body": b""})
+        finally:
+            gone.cancel()
+
+
+class KeyStream(_Raw):
+    """Every key, one a line, a page at a time."""
+
+    def __init__(self, row: Endpoint, door: Door, service: Assets) -> None:
+        super().__init__(row, door)
+        self._service = service
+
+    async def move(self, actor: Actor, wanted: assets.ListKeys, request: Request, send: Send) -> None:
+        pages = await run_in_threadpool(self._service.keys, actor, wanted)
+        # The first page is read before the answer begins, so that a fault can still become a status.
+        page = await run_in_threadpool(next, pages, None)
+        await self._send(send, _start(200, {"Content-Type": "text/plain; charset=utf-8"}))
+        gone = asyncio.ensure_future(_until_gone(request.receive))
+        try:
+            while page is not None and not gone.done():
+                body = "".join(f"{key}\n" for key in page).encode()
+                await self._send(send, {"type": "http.response.body", "body": body, "more_body": True})
+                page = await run_in_threadpool(next, pages, None)
+            await self._send(send, {"type": "http.response.body", "body": b""})
+        finally:
+            gone.cancel()
+
+
+async def _until_gone(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+def _start(status: int, headers: dict[str, str]) -> dict[str, Any]:
+    raw = [(name.lower().encode(), value.encode("latin-1")) for name, value in headers.items()]
+    return {"type": "http.response.start", "status": status, "headers": raw}
+
+
+def _content_headers(content: Content) -> dict[str, str]:
+    utf8 = percent_encoded(content.name, safe="")
+    plain = content.name.encode("ascii", "replace").decode().replace("?", "_")
+    return {
+        "Content-Type": content.media_type,
+        "Accept-Ranges": "bytes",
+        "ETag": f'"{content.sha256}"',
+        # A version never changes, and nobody else may see it.
+        "Cache-Control": "private, max-age=31536000, immutable",
+        # Users' bytes are never run as a page of this server.
+        "Content-Disposition": f"attachment; filename=\"{quote(plain)}\"; filename*=UTF-8''{utf8}",
+        "Content-Security-Policy": "sandbox",
+        "X-Content-Type-Options": "nosniff",
+    }
+
+
+def _tags(header: str) -> list[str]:
+    return [tag.strip().removeprefix("W/") for tag in header.split(",")]
+
+
+_RANGE = re.compile(r"bytes=(\d{0,19})-(\d{0,19})")
+
+
+def _range(request: Request, size: int, tag: str) -> tuple[int, int] | None:
+    """Return the part that is asked for, its end excluded; None if there is no such part. Several ranges mean all."""
+    found = _RANGE.fullmatch(request.headers.get("range", "").strip())
+    if not found or found.groups() == ("", "") or request.headers.get("if-range", tag) != tag:
+        return 0, size
+    first, last = found.groups()
+    if not first:
+        return (max(0, size - int(last)), size) if int(last) and size else None
+    start, stop = int(first), min(int(last) + 1 if last else size, size)
+    if last and int(last) < int(first):
+        return 0, size
+    return (start, stop) if start < size else None
+
+
+def _announced(request: Request) -> tuple[int | None, str | None]:
+    """Return the size and the sha256 that the sender announces."""
+    length = request.headers.get("content-length")
+    if length is not None and not (length.isascii() and length.isdigit()):
+        raise InvalidRequestError(f"Content-Length {length[:40]!r} is no number")
+    if length is not None and len(length) > 18:
+        raise TooLargeError("the object is over every limit")
+    header = request.headers.get("content-digest")
+    if header is None:
+        return None if length is None else int(length), None
+    for item in header.split(","):
+        name, _, value = item.strip().partition("=")
+        if name == "sha-256":
+            try:
+                digest = base64.b64decode(value.strip(":"), validate=True)
+            except (binascii.Error, ValueError) as error:
+                raise InvalidRequestError("Content-Digest is not as in RFC 9530: sha-256=:BASE64:") from error
+            if len(digest) != 32:
+                raise InvalidRequestError("a sha-256 has 32 bytes")
+            return None if length is None else int(length), digest.hex()
+    raise InvalidRequestError("of the algorithms of Content-Digest, this server knows sha-256")
