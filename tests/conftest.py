@@ -1,0 +1,164 @@
+"""
+The real thing, in process: config -> app -> server -> ws.
+
+One uvicorn thread serves the app of the current test over real sockets, so the client under test is the client that people use.
+The bucket's acceptance tests run twice: on this server and on one embedded lab that is kept for the whole run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+import uvicorn
+from starlette.applications import Starlette
+
+import epista
+from epista.server import founding
+from epista.server.app import create_app
+from epista.server.config import Config
+from tests.makers import Clock, Server
+
+
+class Delegate:
+    """An ASGI app that passes every request on to the app of the current test."""
+
+    app: Starlette
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        await self.app(scope, receive, send)
+
+
+class Thread:
+    """One event loop in a thread, with uvicorn on it."""
+
+    def __init__(self) -> None:
+        self.delegate = Delegate()
+        self.loop = asyncio.new_event_loop()
+        self._listening = socket.socket()
+        self._listening.bind(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._listening.getsockname()[1]}"
+        config = uvicorn.Config(self.delegate, log_config=None, access_log=False, lifespan="off", ws="none")
+        self._server = uvicorn.Server(config)
+        self._thread = threading.Thread(target=self._run, name="test-server", daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self.loop)
+        self.loop.run_until_complete(self._server.serve(sockets=[self._listening]))
+
+    def start(self, app: Starlette) -> Callable[[], None]:
+        """Serve *app*; the result stops it."""
+        context = app.router.lifespan_context(app)
+        asyncio.run_coroutine_threadsafe(context.__aenter__(), self.loop).result(30)
+        self.delegate.app = app
+
+        def stop() -> None:
+            asyncio.run_coroutine_threadsafe(context.__aexit__(None, None, None), self.loop).result(30)
+
+        return stop
+
+    def close(self) -> None:
+        self._server.should_exit = True
+        self._thread.join(30)
+        self.loop.close()
+
+
+@pytest.fixture(scope="session")
+def server_thread() -> Iterator[Thread]:
+    thread = Thread()
+    yield thread
+    thread.close()
+
+
+@pytest.fixture(autouse=True)
+def no_settings_of_the_machine(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Keep the settings and credentials of whoever runs the tests out of them."""
+    import os
+
+    for name in list(os.environ):
+        if name.startswith(("EPISTA_", "BIOLAKE_")):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("EPISTA_CREDENTIALS", str(tmp_path_factory.getbasetemp() / "no-credentials.json"))
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Config:
+    """The settings of the test's server; a test module may override this fixture."""
+    return Config(lab=str(tmp_path / "lab-of-the-server"))
+
+
+@pytest.fixture
+def app(config: Config, clock: Clock) -> Starlette:
+    founding.prepare(Path(config.lab), user="manager")
+    return create_app(config, clock=clock)
+
+
+@pytest.fixture
+def server(app: Starlette, config: Config, server_thread: Thread) -> Iterator[Server]:
+    stop = server_thread.start(app)
+    link = founding.new_link(Path(config.lab), address=server_thread.url, seconds=3600, only_if_locked_out=False)
+    assert link
+    yield Server(server_thread.url, Path(config.lab), link.partition("#")[2])
+    stop()
+
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def embedded_lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The folder of one embedded lab, kept open for the whole run."""
+    folder = tmp_path_factory.mktemp("embedded") / "lab"
+    with epista.Workspace(folder):
+        yield folder
+
+
+@pytest.fixture(params=["http", "embedded"])
+def open_workspace(request: pytest.FixtureRequest, embedded_lab: Path) -> Iterator[Callable[..., epista.Workspace]]:
+    """Open the test's own workspace: ``open_workspace(experiment=...)``; again for a second session on it."""
+    with ExitStack() as opened:
+        name = f"test-{next(_numbers)}"
+        if request.param == "http":
+            server: Server = request.getfixturevalue("server")
+            server.api().create_workspace(name)
+
+            def connect(**given: Any) -> epista.Workspace:
+                settings = {"token": server.manager, "workspace": name} | given
+                return opened.enter_context(epista.Workspace(server.url, **settings))
+
+        else:
+            lab = opened.enter_context(epista.Workspace(embedded_lab))
+            from epista.client import workspaces
+
+            workspaces.create(lab, name)
+
+            def connect(**given: Any) -> epista.Workspace:
+                return opened.enter_context(epista.Workspace(embedded_lab, **({"workspace": name} | given)))
+
+        yield connect
+
+
+@pytest.fixture
+def ws(open_workspace: Callable[..., epista.Workspace]) -> epista.Workspace:
+    """An empty workspace, once over HTTP and once in an embedded lab."""
+    return open_workspace()
+
+
+@pytest.fixture
+def http_ws(server: Server) -> Iterator[epista.Workspace]:
+    """An empty workspace over HTTP."""
+    with epista.Workspace(server.url, token=server.manager, workspace="lab") as workspace:
+        yield workspace
