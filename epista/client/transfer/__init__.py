@@ -1,0 +1,1 @@
+"""Bytes on the move: to files, to memory, to the lab, and back."""

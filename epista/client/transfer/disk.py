@@ -1,0 +1,60 @@
+"""The few calls to the local disk that both directions share."""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING
+
+from epista.contract.errors import EpistaError, StorageFullError, TransferError
+
+try:
+    import fcntl
+
+    _can_lock = True
+except ImportError:  # Windows
+    _can_lock = False
+
+if TYPE_CHECKING:
+    import io
+    from pathlib import Path
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_FICLONE = 0x40049409  # linux/fs.h
+
+
+def clone(source: io.FileIO, sink: io.FileIO) -> bool:
+    """Make *sink* share the blocks of *source* until either changes; False where the file system cannot do that."""
+    if not _can_lock:
+        return False
+    try:
+        fcntl.ioctl(sink.fileno(), _FICLONE, source.fileno())
+    except OSError:
+        return False
+    return True
+
+
+def lock(file: io.FileIO) -> bool:
+    """Take *file* for this writer alone until it is closed; False if another one has it."""
+    if not _can_lock:
+        return True
+    try:
+        fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def write(sink: io.FileIO | io.BytesIO, piece: bytes) -> None:
+    """Write the whole *piece*; one write to an unbuffered file may take less."""
+    written = sink.write(piece)
+    if written < len(piece):
+        rest = memoryview(piece)
+        while rest := rest[written:]:
+            written = sink.write(rest)
+
+
+def explain(error: OSError, path: Path) -> EpistaError:
+    """Return what a failure of the local disk is to a user of Epista."""
+    if error.errno in _FULL:
+        return StorageFullError(f"no room left for '{path}'", hint="make room, and run it again")
+    return TransferError(f"'{error.filename or path}': {error.strerror or error}")

@@ -1,0 +1,308 @@
+"""
+Bytes from the lab: to files, to memory, by range.
+
+Content is pinned before it moves: a version's id, size and sha256. What arrives is hashed on the way and counts only when
+the hash agrees. A transfer that breaks is taken up again where it stopped, in this run or the next one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import random
+import secrets
+import stat
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from epista.client.transfer import destinations, disk
+from epista.client.transfer.hashing import PIECE_BYTES, Digest
+from epista.client.transfer.threads import each
+from epista.contract.errors import (
+    EpistaError,
+    IntegrityError,
+    ServerError,
+    UnreachableError,
+)
+from epista.contract.objects import LocateBlob, Location, ReadContent
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator, Mapping, Sequence
+
+    from urllib3 import BaseHTTPResponse
+
+    from epista.client.session import Session
+    from epista.client.transfer.progress import Progress
+
+PAUSES_SECONDS = (0.1, 0.5, 2.0, 5.0)
+"""How long to wait before each retry in a row; a byte that arrives starts the row again."""
+
+GONE_AFTER = 10
+"""After how many files in a row without an answer the others are no longer tried, for each waits for its retries."""
+
+STALL_SECONDS = 60.0
+"""How long a connection may be silent before it counts as broken."""
+
+DISK_FROM_BYTES = 256 * 1024
+"""From this size on, an embedded lab's bytes go from disk to disk; smaller ones share files, and are asked for sooner."""
+
+
+class Pinned(NamedTuple):
+    """A version whose bytes are wanted; immutable, whatever happens to its key meanwhile."""
+
+    key: str
+    """Where its asset stands."""
+    version: str
+    """The id of the version."""
+    size_bytes: int
+    """Of its bytes."""
+    sha256: str
+    """Of its bytes."""
+    format: str
+    """The name of its format."""
+    options: Mapping[str, Any] | None
+    """The serializer's options; None where the listing did not tell them."""
+
+
+class Job(NamedTuple):
+    """A version that belongs in a file."""
+
+    wanted: Pinned
+    """Which version."""
+    target: Path
+    """The file."""
+    root: Path | None
+    """The folder below which no link is followed; None if the user named the file itself."""
+
+
+Result = dict[str, Any]
+"""One line of `TransferError.results`."""
+
+
+def to_file(here: Session, job: Job, progress: Progress) -> Literal["written", "unchanged"]:
+    """
+    Bring one version into its file, unless the file has these bytes already.
+
+    Raises:
+        IntegrityError: what arrives is not what was listed, twice.
+        StorageFullError: the disk is full; what has arrived is kept for the next time.
+        TransferError: the file cannot be written.
+    """
+    wanted, target, root = job
+    if progress.unanswered >= GONE_AFTER:
+        raise UnreachableError(f"{wanted.key!r} was not asked for, because the server no longer answers")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if root is not None:
+            destinations.refuse_links(root, target)
+        if _has(target, wanted, progress):
+            progress.advance(wanted.size_bytes)
+            return "unchanged"
+        _replace(here, wanted, target, progress)
+    except EpistaError:
+        raise
+    except OSError as error:
+        raise disk.explain(error, target) from error
+    return "written"
+
+
+def to_files(here: Session, jobs: Sequence[Job], progress: Progress) -> list[Result]:
+    """Bring many versions into their files, a few at a time; the failure of one never stops the others."""
+    results: dict[str, Result] = {}
+    with contextlib.closing(each(lambda job: to_file(here, job, progress), jobs, progress)) as outcomes:
+        for job, outcome in outcomes:
+            try:
+                results[job.wanted.key] = result(job.wanted.key, outcome.result())
+            except EpistaError as error:
+                results[job.wanted.key] = result(job.wanted.key, "failed", error)
+    return [results[job.wanted.key] for job in jobs]
+
+
+def to_memory(here: Session, wanted: Pinned, progress: Progress) -> bytes:
+    """
+    Return the bytes of one version, verified.
+
+    Raises:
+        IntegrityError: what arrives is not what was listed, twice.
+    """
+    # BytesIO grows in place and gives its buffer away without a copy, so the bytes are in memory once.
+    sink = io.BytesIO()
+    _bring(here, wanted, sink, progress)
+    return sink.getvalue()
+
+
+def stream(here: Session, wanted: Pinned, start: int, stop: int, progress: Progress) -> Generator[bytes]:
+    """
+    Give the bytes of a version from *start* up to *stop*, in pieces, not verified.
+
+    Timeouts, resets, short bodies and 5xx are taken up again where they broke, as long as something arrives in between.
+    """
+    at, tries = start, 0
+    while at < stop:
+        try:
+            response = _ask(here, wanted, at, stop)
+        except ServerError as error:
+            broken: EpistaError = error
+        except UnreachableError:
+            progress.unanswered += 1
+            raise
+        else:
+            progress.unanswered = 0
+            with response:
+                try:
+                    for piece in _pieces(here, wanted, response, at, stop):
+                        at += len(piece)
+                        tries = 0
+                        yield piece
+                    continue
+                except UnreachableError as error:
+                    broken = error
+        if tries == len(PAUSES_SECONDS):
+            raise broken
+        progress.wait(PAUSES_SECONDS[tries] * random.uniform(0.5, 1.0))  # noqa: S311 - spreads load, hides nothing
+        tries += 1
+
+
+def result(key: str, status: Literal["written", "unchanged", "skipped", "failed"], error: EpistaError | None = None) -> Result:
+    """Return one line of `TransferError.results`; *error* is told as its text and its code."""
+    return {"key": key, "status": status, "error": str(error) if error else None, "code": error.code if error else None}
+
+
+def _replace(here: Session, wanted: Pinned, target: Path, progress: Progress) -> None:
+    agreed = destinations.part_of(target, wanted.sha256)
+    part, sink = _open_part(agreed)
+    try:
+        _bring(here, wanted, sink, progress)
+        progress.advance(0)
+        if destinations.ON_WINDOWS:
+            sink.close()  # an open file cannot be renamed there
+        part.replace(target)
+    except BaseException as error:
+        # Only a good beginning under the agreed name is of use to the next run.
+        if isinstance(error, IntegrityError) or part != agreed or sink.closed or not sink.tell():
+            sink.close()
+            part.unlink(missing_ok=True)
+        raise
+    finally:
+        sink.close()
+
+
+def _open_part(part: Path) -> tuple[Path, io.FileIO]:
+    """Open *part* to be continued, or another one if somebody else is at it or something else stands there."""
+    flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+    flags |= getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+    with contextlib.suppress(OSError):
+        sink = io.FileIO(os.open(part, flags, 0o666), "r+b")
+        # Whoever held it before may have renamed it to its target just now.
+        opened, named = os.fstat(sink.fileno()), part.lstat()
+        if disk.lock(sink) and stat.S_ISREG(opened.st_mode) and os.path.samestat(opened, named):
+            return part, sink
+        sink.close()
+    part = part.with_name(f".epista-{secrets.token_hex(8)}{destinations.PART_SUFFIX}")
+    return part, io.FileIO(os.open(part, flags | os.O_EXCL, 0o666), "r+b")
+
+
+def _bring(here: Session, wanted: Pinned, sink: io.FileIO | io.BytesIO, progress: Progress) -> None:
+    """Complete *sink*, which may hold a beginning, and verify it; start again once if it is not what was wanted."""
+    if here.is_embedded and wanted.size_bytes >= DISK_FROM_BYTES:
+        _empty(sink)
+        if _copy(here, wanted, sink, progress):
+            return
+        _empty(sink)
+    for _ in range(2):
+        with Digest(wanted.size_bytes) as digest:
+            _rehash(sink, wanted, digest, progress)
+            with contextlib.closing(stream(here, wanted, digest.size_bytes, wanted.size_bytes, progress)) as pieces:
+                for piece in pieces:
+                    disk.write(sink, piece)
+                    digest.update(piece)
+                    progress.advance(len(piece))
+            if digest.hexdigest() == wanted.sha256:
+                return
+        progress.advance(-digest.size_bytes)
+        _empty(sink)
+    raise IntegrityError(
+        f"the bytes that arrive for {wanted.key!r} do not have the sha256 that was recorded; nothing was replaced",
+        hint="'epista verify' checks the lab's own copy; an earlier version may be whole (ws.versions)",
+        details={"key": wanted.key, "version": wanted.version, "sha256": wanted.sha256},
+    )
+
+
+def _empty(sink: io.FileIO | io.BytesIO) -> None:
+    sink.seek(0)
+    sink.truncate()
+
+
+def _rehash(sink: io.FileIO | io.BytesIO, wanted: Pinned, digest: Digest, progress: Progress) -> None:
+    if sink.seek(0, os.SEEK_END) > wanted.size_bytes:
+        _empty(sink)
+    sink.seek(0)
+    while piece := sink.read(PIECE_BYTES):
+        digest.update(piece)
+        progress.advance(len(piece))
+
+
+def _copy(here: Session, wanted: Pinned, sink: io.FileIO | io.BytesIO, progress: Progress) -> bool:
+    """Fill *sink* from the lab's own file on this machine and verify it; False if that cannot be, for HTTP to try."""
+    try:
+        place = here.wire.call("objects.locate", LocateBlob(workspace=here.name, version=wanted.version), reply=Location)
+        source = io.FileIO(place.path)
+    except (EpistaError, OSError):
+        return False
+    with source, Digest(wanted.size_bytes) as digest:
+        whole = place.offset == 0 and os.fstat(source.fileno()).st_size == wanted.size_bytes
+        if whole and isinstance(sink, io.FileIO) and disk.clone(source, sink):
+            _rehash(sink, wanted, digest, progress)
+        else:
+            source.seek(place.offset)
+            while piece := source.read(min(PIECE_BYTES, wanted.size_bytes - digest.size_bytes)):
+                disk.write(sink, piece)
+                digest.update(piece)
+                progress.advance(len(piece))
+        if digest.hexdigest() == wanted.sha256:
+            return True
+    progress.advance(-digest.size_bytes)
+    return False
+
+
+def _has(target: Path, wanted: Pinned, progress: Progress) -> bool:
+    """Whether *target* holds the wanted bytes already."""
+    try:
+        found = target.stat()
+        if not stat.S_ISREG(found.st_mode) or found.st_size != wanted.size_bytes:
+            return False
+        with io.FileIO(target) as file, Digest(wanted.size_bytes) as digest:
+            while piece := file.read(PIECE_BYTES):
+                digest.update(piece)
+                progress.advance(0)
+            return digest.hexdigest() == wanted.sha256
+    except OSError:
+        # What cannot be read cannot be compared; it may still be replaced.
+        return False
+
+
+def _ask(here: Session, wanted: Pinned, start: int, stop: int) -> BaseHTTPResponse:
+    """Ask for the bytes from *start* up to *stop*; the wire itself asks again while there is no answer."""
+    partial = start > 0 or stop < wanted.size_bytes
+    headers = {"Range": f"bytes={start}-{stop - 1}"} if partial else None
+    request = ReadContent(workspace=here.name, version=wanted.version)
+    return here.wire.open("objects.content", request, headers=headers, read_seconds=STALL_SECONDS)
+
+
+def _pieces(here: Session, wanted: Pinned, response: BaseHTTPResponse, start: int, stop: int) -> Iterator[bytes]:
+    """Give what an answer has of the bytes from *start* up to *stop*."""
+    at = 0  # where a server begins that ignores ranges, or something on the way to it
+    if response.status == 206:
+        if not response.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
+            raise UnreachableError(f"another range of {wanted.key!r} arrives than was asked for")
+        at = start
+    while at < stop:
+        with here.wire.reading():
+            piece = response.read(min(PIECE_BYTES, stop - at), decode_content=False)
+        if not piece:
+            raise UnreachableError(f"the connection ended after {at:,} of {wanted.size_bytes:,} bytes of {wanted.key!r}")
+        skipped = max(0, min(len(piece), start - at))
+        at += len(piece)
+        if skipped < len(piece):
+            yield piece[skipped:]
