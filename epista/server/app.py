@@ -41,6 +41,7 @@ from epista.server.services.workspaces import Workspaces
 from epista.server.stores import moments
 from epista.server.stores.catalog import Catalog
 from epista.server.stores.local import LocalBlobs
+from epista.server.stores.search import sqlite
 
 
 def create_app(config: Config, *, owner: Owner | None = None, clock: moments.Clock = moments.now) -> Starlette:
@@ -50,7 +51,9 @@ def create_app(config: Config, *, owner: Owner | None = None, clock: moments.Clo
     trail = Trail(catalog)
     blobs = LocalBlobs(folder)
     extractor = Extractor(timeout_seconds=config.extract_timeout_seconds)
-    resources = Resources(config=config, catalog=catalog, blobs=blobs, extractor=extractor, clock=clock, trail=trail)
+    resources = Resources(
+        config=config, catalog=catalog, blobs=blobs, search=sqlite, extractor=extractor, clock=clock, trail=trail
+    )
 
     tokens = Tokens(resources, owner)
     assets, objects = Assets(resources), Objects(resources)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import difflib
 import json
 from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Set as AbstractSet
+from typing import Any, TypedDict
 
 from sqlalchemy import Connection, RowMapping
 
@@ -17,7 +18,8 @@ from epista.server.access.policy import Access
 from epista.server.services import cursors
 from epista.server.services.resources import Resources
 from epista.server.stores import assets as rows
-from epista.server.stores import moments, search
+from epista.server.stores import moments
+from epista.server.stores.search import grammar
 from epista.server.stores.tables import asset_tags, assets, users, versions
 
 KEYS_PAGE = 10_000
@@ -25,6 +27,13 @@ KEYS_PAGE = 10_000
 
 MAX_CANDIDATES = 20
 """How many keys an error about an ambiguous name lists."""
+
+
+class Where(TypedDict):
+    """Whose assets a search is about."""
+
+    workspace_id: int
+    experiments: AbstractSet[str] | None
 
 
 class Assets:
@@ -125,20 +134,20 @@ class Assets:
 
     def search(self, actor: Actor, wanted: wire.SearchAssets) -> wire.Hits:
         """Search live assets at their current version; total and facets count exactly what the caller may read."""
-        tree = search.parse(wanted.query)
-        after = cursors.text(wanted.after)
+        tree = grammar.parse(wanted.query)
         with self._all.read(actor, "read", wanted.workspace) as (tx, access):
-            where = {"workspace_id": access.workspace_id, "experiments": access.experiments}
-            found = search.find(tx, tree, **where, limit=wanted.limit, after=after)
-            counts = search.count_and_facets(tx, tree, **where)
+            where: Where = {"workspace_id": access.workspace_id, "experiments": access.experiments}
+            found = self._all.search.find(tx, tree, **where, limit=wanted.limit, after=wanted.after)
+            counts = self._all.search.count(tx, tree, **where)
+            notes = self._all.search.notes(tx, tree, **where)
             known = rows.by_ids(tx, [hit.asset_id for hit in found.hits])
         self._all.note(actor, access.workspace_id, wanted.query, {"total": counts.total})
         return wire.Hits(
             hits=tuple(wire.Hit(**_light(known[hit.asset_id]), field=hit.field, snippet=hit.snippet) for hit in found.hits),
             total=counts.total,
-            facets=wire.Facets(**counts.facets),
-            notes=tuple(found.notes),
-            next=None if found.next is None else cursors.of(found.next),
+            facets=wire.Facets(kind=counts.kind, format=counts.format, experiment=counts.experiment, tags=counts.tags),
+            notes=notes,
+            next=found.next,
         )
 
     def _resolve(self, tx: Connection, access: Access, wanted: wire.GetAsset) -> RowMapping:

@@ -29,8 +29,9 @@ from epista.server.services import experiments, metadata_rules
 from epista.server.services.assets import asset, locate, refuse_folder, version_row, whole
 from epista.server.services.resources import Resources
 from epista.server.stores import assets as rows
-from epista.server.stores import moments, search
+from epista.server.stores import moments
 from epista.server.stores.local import Incoming, Stored
+from epista.server.stores.search.index import Document
 
 MAX_OPTIONS_BYTES = 64 * 1024
 """How much JSON the options of a serializer may be."""
@@ -192,7 +193,7 @@ class Objects:
             draft.meta = json.dumps(wanted.meta, ensure_ascii=False)
             _refuse_stale(draft, wanted.expect)
             self._refuse_rule_breaks(tx, access, [draft])
-            text = search.content_of(tx, row["asset_id"])
+            text = self._all.search.content_of(tx, row["asset_id"])
             self._make(tx, actor, access, [draft], {draft.key: text}, [], None, note="metadata")
             return self._receipt(tx, actor, access, row["key"])
 
@@ -216,7 +217,7 @@ class Objects:
             access.require_key(row["key"])
             hidden = asset(tx, access, row)
             rows.hide(tx, [row["asset_id"]], self._all.clock())
-            search.remove(tx, [row["asset_id"]])
+            self._all.search.remove(tx, [row["asset_id"]])
             self._all.record(tx, actor, access.workspace_id, hidden.key, {"version": hidden.version})
             return hidden
 
@@ -237,7 +238,7 @@ class Objects:
                 known = rows.by_keys(tx, access.workspace_id, found)
                 ids = [known[key]["asset_id"] for key in found]
                 rows.hide(tx, ids, self._all.clock())
-                search.remove(tx, ids)
+                self._all.search.remove(tx, ids)
             details = {"keys": found[:_LISTED_IN_AUDIT], "count": len(found), "dry_run": wanted.dry_run}
             self._all.record(tx, actor, access.workspace_id, folder, details)
             return wire.Keys(keys=tuple(found))
@@ -520,10 +521,10 @@ class Objects:
         return ids | dict(zip((draft.key for draft in new), added, strict=True))
 
     def _index(self, tx: Connection, access: Access, drafts: Sequence[tuple[int, _Draft]], texts: Mapping[str, str]) -> None:
-        search.index_many(
+        self._all.search.index(
             tx,
             [
-                search.Document(
+                Document(
                     asset_id=asset_id,
                     workspace_id=access.workspace_id,
                     key=draft.key,

@@ -29,6 +29,7 @@ from epista.server.stores import audit, people
 from epista.server.stores.catalog import Catalog
 from epista.server.stores.local import LocalBlobs
 from epista.server.stores.moments import Clock
+from epista.server.stores.search.index import SearchIndex
 from epista.server.stores.tables import replies
 
 R = TypeVar("R", bound=Reply)
@@ -51,6 +52,7 @@ class Resources:
     config: Config
     catalog: Catalog
     blobs: LocalBlobs
+    search: SearchIndex
     extractor: Extractor
     clock: Clock
     trail: Trail

@@ -199,9 +199,8 @@ def in_the_way(tx: Connection, workspace_id: int, keys: Sequence[str], folders: 
         if hit := tx.execute(select(assets.c.key).where(live, assets.c.key.in_(some)).limit(1)).scalar():
             return str(hit)
     for some in chunks(keys):
-        wanted = values(column("start", String), column("stop", String), name="wanted").data(
-            [(key + "/", key + "0") for key in some]
-        )
+        ranges = [(key + "/", key + "0") for key in some]
+        wanted = values(column("start", String), column("stop", String), name="ranges").data(ranges).cte("wanted")
         found = select(assets.c.key).join(wanted, and_(assets.c.key >= wanted.c.start, assets.c.key < wanted.c.stop))
         if hit := tx.execute(found.where(live).limit(1)).scalar():
             return str(hit)

@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -87,10 +87,8 @@ class Catalog:
 
     def copy_to(self, path: Path) -> None:
         """Copy the catalog, as of one moment, into a new file at *path*."""
-        with sqlite3.connect(self._path) as source, sqlite3.connect(path) as target:
+        with closing(sqlite3.connect(self._path)) as source, closing(sqlite3.connect(path)) as target:
             source.backup(target)
-        source.close()
-        target.close()
 
     def _write_groups(self) -> None:
         while (job := self._jobs.get()) is not None:
@@ -134,9 +132,10 @@ class Catalog:
         return more
 
     def _migrate(self) -> None:
-        with self._writer.connect() as connection:
-            # WAL is a property of the file; changing it needs the file for oneself, hence under the lock.
-            connection.exec_driver_sql("PRAGMA journal_mode=WAL")
+        # WAL is a property of the file, and cannot be changed within a transaction.
+        plain = sqlite3.connect(self._path, timeout=BUSY_SECONDS)
+        plain.execute("PRAGMA journal_mode=WAL")
+        plain.close()
         with self._writer.begin() as tx:
             known = tx.execute(text("SELECT name FROM sqlite_master WHERE name = 'alembic_version'")).first()
             found = tx.execute(text("SELECT version_num FROM alembic_version")).scalar() if known else None
