@@ -1,1 +1,142 @@
-"""Epista: one governed bucket for a lab's data."""
+"""
+Epista: one governed bucket for a lab's data.
+
+The public names are loaded when they are first used, so that ``import epista`` costs next to nothing.
+"""
+
+# Spelt out, because importing typing would cost more than the rest of this module.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from epista.client.assets import Asset, AssetRef, Hit, Version
+    from epista.client.current import assets, get, open, search, use
+    from epista.client.session import Session
+    from epista.client.settings import load_env
+    from epista.client.workspace import Workspace
+    from epista.contract.errors import (
+        AmbiguousNameError,
+        AuthenticationError,
+        ConflictError,
+        EpistaError,
+        ForbiddenError,
+        FormatError,
+        IntegrityError,
+        InvalidKeyError,
+        InvalidRequestError,
+        KeyNotFoundError,
+        MissingExtraError,
+        NotFoundError,
+        RateLimitError,
+        SearchSyntaxError,
+        ServerError,
+        SettingsError,
+        StorageFullError,
+        TooLargeError,
+        TransferError,
+        UnavailableError,
+        UnreachableError,
+        UnreadableError,
+        ValidationError,
+    )
+    from epista.serializers import Picture, formats, register_serializer
+
+_WHERE = {
+    "Workspace": "epista.client.workspace",
+    "Session": "epista.client.session",
+    "Asset": "epista.client.assets",
+    "AssetRef": "epista.client.assets",
+    "Hit": "epista.client.assets",
+    "Version": "epista.client.assets",
+    "use": "epista.client.current",
+    "assets": "epista.client.current",
+    "get": "epista.client.current",
+    "open": "epista.client.current",
+    "search": "epista.client.current",
+    "load_env": "epista.client.settings",
+    "Picture": "epista.serializers",
+    "formats": "epista.serializers",
+    "register_serializer": "epista.serializers",
+    "EpistaError": "epista.contract.errors",
+    "SettingsError": "epista.contract.errors",
+    "InvalidRequestError": "epista.contract.errors",
+    "ValidationError": "epista.contract.errors",
+    "InvalidKeyError": "epista.contract.errors",
+    "SearchSyntaxError": "epista.contract.errors",
+    "FormatError": "epista.contract.errors",
+    "UnreadableError": "epista.contract.errors",
+    "MissingExtraError": "epista.contract.errors",
+    "AuthenticationError": "epista.contract.errors",
+    "ForbiddenError": "epista.contract.errors",
+    "NotFoundError": "epista.contract.errors",
+    "KeyNotFoundError": "epista.contract.errors",
+    "AmbiguousNameError": "epista.contract.errors",
+    "ConflictError": "epista.contract.errors",
+    "TooLargeError": "epista.contract.errors",
+    "RateLimitError": "epista.contract.errors",
+    "IntegrityError": "epista.contract.errors",
+    "TransferError": "epista.contract.errors",
+    "StorageFullError": "epista.contract.errors",
+    "UnreachableError": "epista.contract.errors",
+    "UnavailableError": "epista.contract.errors",
+    "ServerError": "epista.contract.errors",
+}
+"""Every public name, and the module it lives in."""
+
+__all__ = [
+    "Workspace",
+    "Session",
+    "Asset",
+    "AssetRef",
+    "Hit",
+    "Version",
+    "use",
+    "assets",
+    "get",
+    "open",
+    "search",
+    "load_env",
+    "Picture",
+    "formats",
+    "register_serializer",
+    "EpistaError",
+    "SettingsError",
+    "InvalidRequestError",
+    "ValidationError",
+    "InvalidKeyError",
+    "SearchSyntaxError",
+    "FormatError",
+    "UnreadableError",
+    "MissingExtraError",
+    "AuthenticationError",
+    "ForbiddenError",
+    "NotFoundError",
+    "KeyNotFoundError",
+    "AmbiguousNameError",
+    "ConflictError",
+    "TooLargeError",
+    "RateLimitError",
+    "IntegrityError",
+    "TransferError",
+    "StorageFullError",
+    "UnreachableError",
+    "UnavailableError",
+    "ServerError",
+]
+
+# Hidden from type checkers, which would otherwise accept any misspelt name.
+if not TYPE_CHECKING:
+
+    def __getattr__(name):
+        import importlib
+
+        if name == "__version__":
+            import importlib.metadata
+
+            return importlib.metadata.version("epista")
+        if name not in _WHERE:
+            raise AttributeError(f"module 'epista' has no attribute {name!r}")
+        found = getattr(importlib.import_module(_WHERE[name]), name)
+        globals()[name] = found
+        return found
+
+    def __dir__():
+        return sorted([*globals(), *__all__])

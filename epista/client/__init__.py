@@ -1,0 +1,1 @@
+"""What people and notebooks use: sessions, the verbs by noun, and the wire under them."""

@@ -1,0 +1,116 @@
+"""
+The current workspace: what ``epista.assets(...)`` and its like act on. The one module of the client with global state.
+
+Each function is the verb of the same name with *session* instead of the workspace; a test compares their signatures.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Literal, overload
+
+from epista.client import assets as _assets
+from epista.client import objects as _objects
+from epista.client.session import Session
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from contextlib import AbstractContextManager
+    from datetime import date, datetime
+    from io import BufferedReader
+    from pathlib import Path
+
+    from epista.client.assets import Asset, AssetRef, Hits
+    from epista.client.listings import Listing
+    from epista.contract import assets as wire
+
+_current: Session | None = None
+_lock = threading.RLock()
+
+
+def use(session: Session | None) -> None:
+    """Make *session*, such as a workspace, the current one; None goes back to what the settings say, at the next use."""
+    global _current
+    with _lock:
+        _current = session
+
+
+def current() -> Session:
+    """Return the current session; without one, open it from the settings."""
+    global _current
+    with _lock:
+        if _current is None:
+            _current = Session()
+        return _current
+
+
+def assets(
+    *,
+    experiment: str | None = None,
+    kind: str | None = None,
+    format: str | None = None,
+    tags: str | Iterable[str] | None = None,
+    prefix: str | None = None,
+    created_after: datetime | date | str | None = None,
+    created_before: datetime | date | str | None = None,
+    created_by: str | None = None,
+    limit: int = 1000,
+    session: Session | None = None,
+) -> Listing[AssetRef]:
+    """List the assets of the current workspace that satisfy every filter given; see `Workspace.assets`."""
+    return _assets.find(
+        session or current(),
+        experiment=experiment,
+        kind=kind,
+        format=format,
+        tags=tags,
+        prefix=prefix,
+        created_after=created_after,
+        created_before=created_before,
+        created_by=created_by,
+        limit=limit,
+    )
+
+
+def get(ref: str | wire.AssetRef, *, session: Session | None = None) -> Asset:
+    """Look at one asset of the current workspace; see `Workspace.get`."""
+    return _assets.get(session or current(), ref)
+
+
+def search(query: str = "", *, limit: int = 100, session: Session | None = None) -> Hits:
+    """Search the current workspace; see `Workspace.search`."""
+    return _assets.search(session or current(), query, limit=limit)
+
+
+@overload
+def open(
+    ref: str | AssetRef,
+    *,
+    byte_range: tuple[int, int] | None = None,
+    download: Literal[False] = False,
+    version: str | int | None = None,
+    session: Session | None = None,
+) -> BufferedReader: ...
+@overload
+def open(
+    ref: str | AssetRef,
+    *,
+    byte_range: None = None,
+    download: Literal[True],
+    version: str | int | None = None,
+    session: Session | None = None,
+) -> AbstractContextManager[Path]: ...
+def open(
+    ref: str | AssetRef,
+    *,
+    byte_range: tuple[int, int] | None = None,
+    download: bool = False,
+    version: str | int | None = None,
+    session: Session | None = None,
+) -> BufferedReader | AbstractContextManager[Path]:
+    """Open an asset of the current workspace as a stream or a local copy; see `Workspace.open`."""
+    # Which overload it is was settled at the caller's.
+    found: BufferedReader | AbstractContextManager[Path] = _objects.open(  # type: ignore[call-overload]
+        session or current(), ref, byte_range=byte_range, download=download, version=version
+    )
+    return found

@@ -1,0 +1,31 @@
+"""The table of contents: what you can do with a workspace."""
+
+from __future__ import annotations
+
+from epista.client import assets as _assets
+from epista.client import objects as _objects
+from epista.client.session import Session
+
+
+class Workspace(Session):
+    """Your lab's data, as you are allowed to see it. Each verb lives in the module of its noun."""
+
+    keys = _assets.keys
+    ls = _assets.ls
+    fetch = _objects.fetch
+    deserialize = _objects.deserialize
+    __call__ = _objects.deserialize
+    get_meta = _assets.get_meta
+    set_meta = _assets.set_meta
+    put = _objects.put
+    put_file = _objects.put_file
+    put_dir = _objects.put_dir
+    delete = _assets.delete
+    delete_dir = _assets.delete_dir
+    restore = _assets.restore
+    versions = _assets.versions
+
+    search = _assets.search
+    assets = _assets.find
+    get = _assets.get
+    open = _objects.open
