@@ -98,7 +98,8 @@ class _Walk:
 
     def entry(self, entry: os.DirEntry[str], name: str, above: tuple[tuple[int, int], ...]) -> None:
         path = Path(entry.path)
-        is_folder = entry.is_dir(follow_symlinks=self.links == "follow")
+        # os.path answers False, where the others raise, for a link that leads to itself.
+        is_folder = entry.is_dir(follow_symlinks=False) or (self.links == "follow" and os.path.isdir(path))  # noqa: PTH112
         if self.rules.match_file(name + "/" if is_folder else name):
             self.found.left_out.append(name + "/" if is_folder else name)
         elif entry.is_symlink() and self.links == "skip":

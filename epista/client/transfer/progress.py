@@ -27,7 +27,7 @@ class Stopped(Exception):
 
 
 class Progress:
-    """Counts what has moved, and in `unanswered` the calls in a row without an answer; `advance` raises `Stopped` after `stop`."""
+    """Counts what has moved, and in `unanswered` calls in a row without an answer; `advance` raises `Stopped` after `stop`."""
 
     def __init__(self, bar: tqdm[Any] | None = None) -> None:
         self.unanswered = 0

@@ -110,7 +110,7 @@ def hash_files(files: Mapping[str, Path], progress: Progress) -> dict[str, str]:
             except EpistaError as error:
                 problems[name] = error.message
     refuse(problems)
-    return hashes
+    return {name: hashes[name] for name in files}
 
 
 def send_files(
