@@ -69,7 +69,7 @@ def write(
         "header": True if header is True else names,
         "encoding": encoding,
         "decimal": decimal,
-        "dtype": {name: nullable.get(name, str(_plain(table.schema.field(name).type))) for name in names},
+        "dtype": {name: nullable.get(name, _recorded(table.schema.field(name).type)) for name in names},
     }
     if missing:
         recorded["na"] = na if isinstance(na, str) else list(na)
@@ -211,6 +211,12 @@ def _plain(kind: Any) -> Any:
     if pa.types.is_dictionary(kind):
         return _plain(kind.value_type)
     return pa.string() if pa.types.is_large_string(kind) else kind
+
+
+def _recorded(kind: Any) -> str:
+    """Return the name under which a type is recorded: Arrow's, except that ``float`` is Python's, of 64 bits."""
+    name = str(_plain(kind))
+    return "float32" if name == "float" else name
 
 
 def _text(name: str, column: Any, decimal: str) -> Any:

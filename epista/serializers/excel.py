@@ -58,7 +58,9 @@ def read(data: bytes, *, as_type: str, sheet: str | int | list[str] | None = Non
             names = [str(name) for name in book.sheet_names]
             wanted = _wanted(names, sheet)
             # As objects: else pandas would read the text "001" as a number.
-            read = {name: book.parse(name, dtype=object, keep_default_na=False, na_values=[""]) for name in wanted}
+            read = {
+                name: pd.read_excel(book, sheet_name=name, dtype=object, keep_default_na=False, na_values=[""]) for name in wanted
+            }
     except (calamine.CalamineError, zipfile.BadZipFile, ValueError, OSError, KeyError) as error:
         raise UnreadableError(f"no Excel workbook: {error}") from error
     found = {name: tables.convert(frame.infer_objects(), as_type) for name, frame in read.items()}

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import io
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -126,7 +127,8 @@ def _plotly(obj: Any, format: str, *, dpi: float | None, width: float | None, he
             "plotly draws this format with Chrome, which is not installed", hint="plotly_get_chrome, or save as .html"
         ) from error
     if format == "svg":
-        return stable.svg(data.decode()).encode()
+        # plotly marks each trace with a random class, which nothing refers to.
+        return stable.svg(re.sub(r"\btrace[0-9a-f]{6}\b", "trace", data.decode())).encode()
     return stable.pdf(data) if format == "pdf" else data
 
 
@@ -212,11 +214,6 @@ _LIBRARIES = (
     Library("itself", _draws_itself("svg"), ("svg",), _self_drawn),
     Library("itself", _draws_itself("png"), ("png",), _self_drawn),
 )
-
-
-def is_figure(obj: object) -> bool:
-    """Whether some library draws *obj*."""
-    return any(library.draws(obj) for library in _LIBRARIES)
 
 
 def _accepts(obj: object, format: str) -> bool:

@@ -15,8 +15,10 @@ from epista.contract.errors import ValidationError
 from epista.contract.metadata import MAX_INTEGER_DIGITS
 from epista.serializers.serializer import is_a
 
-MAX_LEVELS = 500
-"""How deeply a value may nest; readers in other languages give up at about a thousand."""
+MAX_LEVELS = 200
+"""How deeply a value may nest: what fits Python's stack with room to spare."""
+
+_PLAIN = (str, int, float, bool, type(None), dict, list, tuple)
 
 _HINTS = (
     (("numpy.ndarray",), "use .tolist()"),
@@ -46,10 +48,10 @@ def _convert(value: Any, path: str, level: int, violations: list[dict[str, str]]
     def refuse(message: str) -> None:
         violations.append({"path": path, "message": message, "rule": "json"})
 
+    if type(value) not in _PLAIN and is_a(value, ("numpy.generic",)):
+        value = _scalar(value)
     if value is None or isinstance(value, bool):
         return value
-    if is_a(value, ("numpy.generic",)):
-        value = _scalar(value)
     if isinstance(value, str):
         if any("\ud800" <= char <= "\udfff" for char in value):
             return refuse("has half a surrogate pair")

@@ -62,7 +62,7 @@ def pdf(data: bytes) -> bytes:
 def _objects(data: bytes) -> dict[int, tuple[bytes, bytes]]:
     """Return the objects by number: what stands before their stream, and the stream."""
     found: dict[int, tuple[bytes, bytes]] = {}
-    start = re.compile(rb"\s*(\d+) 0 obj\s")
+    start = re.compile(rb"\s*(\d+) 0 obj\b\s*")
     position = data.find(b" 0 obj")
     position = data.rfind(b"\n", 0, position)
     while position >= 0 and (match := start.match(data, position)):

@@ -26,7 +26,7 @@ _NOTE = b"epista.pandas"
 
 def is_table(obj: object) -> bool:
     """Whether *obj* is a table: pandas, polars, Arrow, anything with Arrow's C stream."""
-    return is_a(obj, _PANDAS + _OTHERS) or hasattr(type(obj), "__arrow_c_stream__") or hasattr(type(obj), "__arrow_c_array__")
+    return is_a(obj, _PANDAS + _OTHERS) or hasattr(type(obj), "__arrow_c_stream__")
 
 
 def is_table_or_rows(obj: object) -> bool:
@@ -213,7 +213,7 @@ def _restored(frame: Any, table: Any) -> Any:
             import pyarrow as pa
 
             with pa.ipc.open_stream(base64.b64decode(note["categories"])) as reader:
-                categories = pd.Index(reader.read_all()["c"].to_pandas()).astype(note["dtype"])
+                categories = pd.Index(reader.read_all()["c"].to_pandas()).rename(None).astype(note["dtype"])
             column = column.astype(pd.CategoricalDtype(categories, ordered=note["ordered"]))
         else:
             continue

@@ -111,7 +111,8 @@ _ALIASES = {
 
 def arrow_type(name: str) -> Any:
     """
-    Return the Arrow type that *name* means: Arrow's own names (``int64``, ``timestamp[us, tz=UTC]``) and those of pandas.
+    Return the Arrow type that *name* means: Arrow's own names (``int64``, ``timestamp[us, tz=UTC]``) and those of pandas;
+    ``float`` is Python's, of 64 bits.
 
     Raises:
         FormatError: no type of a text table has this name.
@@ -311,8 +312,9 @@ def _named(cells: list[Any], header: bool | Sequence[str] | None, decimal: str) 
         return [f"column{n}" for n in range(len(cells))], 0, cells
     names: list[str] = []
     for position, cell in enumerate(first):
-        name = cell if cell is not None else f"column{position}"
-        name = name.strip() if header is None else name
+        found = cell.strip() if cell and header is None else cell
+        # A file of ours may have a column called "".
+        name = found if found or (found is not None and header is not None) else f"column{position}"
         unique, count = name, 0
         while unique in names:
             count += 1
@@ -334,9 +336,9 @@ def _is_header(first: list[str | None], cells: list[Any], decimal: str) -> bool:
             evidence = True
     if evidence:
         return False
-    # Nothing but text: names are there, and no two alike. A row of numbers alone is data.
+    # Nothing but text: names are there, and no two alike; those of rows often have no title. A row of numbers alone is data.
     alone = all(_inferred(column.slice(0, 1), decimal).type == pa.string() for column in cells)
-    return all(first) and len(set(first)) == len(first) and (alone or len(cells[0]) > 1)
+    return bool(all(first[1:]) and any(first)) and len(set(first)) == len(first) and (alone or len(cells[0]) > 1)
 
 
 def _types(names: list[str], dtype: Mapping[str, str] | str | None) -> dict[str, Any]:
