@@ -42,7 +42,8 @@ class Thread:
     def __init__(self) -> None:
         self.delegate = Delegate()
         self.loop = asyncio.new_event_loop()
-        self._listening = socket.socket()
+        # With the protocol named, asyncio turns Nagle off, as the embedded server does.
+        self._listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         self._listening.bind(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self._listening.getsockname()[1]}"
         config = uvicorn.Config(self.delegate, log_config=None, access_log=False, lifespan="off", ws="none")
