@@ -21,16 +21,17 @@ from epista.server.config import PREFIX, Config
 
 HERE = Path(__file__).parent / "reference"
 
-_MADE = "<!-- Made by `python -m docs.generate`; changes here are lost. -->\n\n"
+MADE = "<!-- Made by `python -m docs.generate`; changes here are lost. -->\n\n"
+"""What each generated page begins with."""
 
 
 def http() -> str:
     """Return the page of the HTTP API."""
     lines = [
         "# HTTP API\n",
-        "Generated from `epista/contract/endpoints.py`; the same rows make `/openapi.json`. Fields that stand in the path travel",
-        "there, the others as query parameters of GET and DELETE, and as a JSON object otherwise. A field that an endpoint does not",
-        "know is refused. Tokens travel as `Authorization: Bearer TOKEN`. Errors are `application/problem+json` (RFC 9457) with",
+        "Generated from `epista/contract/endpoints.py`; the same rows make `/openapi.json`. Fields that stand in the path",
+        "travel there, the others as query parameters of GET and DELETE, and as a JSON object otherwise. A field that an endpoint",
+        "does not know is refused. Tokens travel as `Authorization: Bearer TOKEN`. Errors are `application/problem+json` (RFC 9457) with",
         "`code`, `hint`, `details` and `request_id`: see [errors](errors.md). *Retry*: `safe` requests may be sent again; `key`",
         "ones with the same `Idempotency-Key`, under which the reply is kept for a day; `never` ones may not.\n",
         "| name | request | scope | retry |\n|---|---|---|---|",
@@ -84,7 +85,7 @@ def settings() -> str:
     """Return the page of the settings of both ends."""
     lines = ["# Settings\n", "## Client\n", (inspect.getdoc(client_settings) or "") + "\n"]
     lines.append("| variable | meaning |\n|---|---|")
-    lines += [f"| `{name}` | {meaning} |" for name, meaning in client_settings.VARIABLES.items()]
+    lines += [f"| `EPISTA_{name}` | {meaning} |" for name, meaning in client_settings.VARIABLES.items()]
     lines += [
         "\n## Server\n",
         "A TOML file (`--config`), then environment variables, then the command line; later ones win.\n",
@@ -100,9 +101,8 @@ def formats_page() -> str:
     """Return the page of the formats."""
     lines = [
         "# Formats\n",
-        "The longest matching extension of a key decides, in any case; `.gz` and `.bgz` wrap any text or table. *Put and read* says",
-        "whether Epista turns objects into this format and back; any format can be stored as a file, and read with",
-        '`format="bytes"`.\n',
+        "The longest matching extension of a key decides, in any case; `.gz` and `.bgz` wrap any of them. *Put and read* says whether",
+        'Epista turns objects into this format and back; any can be stored as a file, and read with `format="bytes"`.\n',
         "| format | kind | extensions | media type | put and read |\n|---|---|---|---|---|",
     ]
     known = {row.name: row for row in serializer_rows()}
@@ -154,7 +154,7 @@ PAGES: dict[str, Callable[[], str]] = {
 def main() -> None:
     """Write all pages."""
     for name, page in PAGES.items():
-        (HERE / name).write_text(_MADE + page(), encoding="utf-8")
+        (HERE / name).write_text(MADE + page(), encoding="utf-8")
 
 
 if __name__ == "__main__":
