@@ -66,8 +66,5 @@ def sign_in(link: str, *, name: str = "sign-in") -> tuple[str, wire.NewToken]:
     if not code or not settings.is_url(address):
         raise InvalidRequestError("this is no sign-in link", hint="one looks like http://127.0.0.1:8717/sign-in#...")
     url = settings.normalise(address, "the sign-in link").removesuffix("/sign-in")
-    wire_to = Wire(url, None)
-    try:
-        return url, wire_to.call("tokens.sign_in", wire.SignIn(code=code, name=name), reply=wire.NewToken)
-    finally:
-        wire_to.close()
+    with Wire(url, None) as server:
+        return url, server.call("tokens.sign_in", wire.SignIn(code=code, name=name), reply=wire.NewToken)

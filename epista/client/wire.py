@@ -24,7 +24,7 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from http.cookiejar import DefaultCookiePolicy
-from typing import IO, Any, TypeVar, cast
+from typing import IO, Any, Self, TypeVar, cast
 from urllib.parse import quote, urlencode, urlsplit
 
 import msgspec
@@ -221,6 +221,12 @@ class Wire:
                 f"no answer from {self.url}: {_reason(error)}", hint="check the address and the network, then try again"
             ) from error
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
     def close(self) -> None:
         """Close the connections; later calls are refused."""
         with self._lock:
@@ -253,7 +259,7 @@ class Wire:
         """Make one request for JSON, and once more if the token had to be renewed."""
 
         def once(secret: str | None) -> requests.Response:
-            with _unwrapped(), self.reading():
+            with self.reading(), _unwrapped():
                 return self._connected().session.request(
                     method,
                     address,
@@ -290,6 +296,8 @@ class Wire:
                     body=cast("Any", body),
                     headers={**headers, **_authorization(secret)},
                     redirect=False,
+                    # A plain proxy is asked for the whole address, which is on another host than its own.
+                    assert_same_host=False,
                     retries=False,
                     timeout=urllib3.Timeout(connect=CONNECT_SECONDS, read=read_seconds),
                     preload_content=False,
@@ -317,7 +325,7 @@ class Wire:
 
         def attempt() -> NewToken:
             # Another host may have other proxies and certificates, so not over the session to the server.
-            with _unwrapped(), self.reading(), _session(address) as session:
+            with self.reading(), _unwrapped(), _session(address) as session:
                 response = session.post(
                     address,
                     json={},
