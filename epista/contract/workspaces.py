@@ -65,7 +65,7 @@ class Member(Reply, frozen=True, kw_only=True):
     experiments: tuple[str, ...] | None
     """The experiments the member is restricted to, or null for all."""
     sign_in_link: str | None = None
-    """For a user who is new to the lab: a link that works once; shown this once."""
+    """For a user who has no way to sign in yet: a link that works once; shown this once."""
 
     def __repr__(self) -> str:
         link = "<hidden>" if self.sign_in_link else None
@@ -90,6 +90,8 @@ class AddMember(Request, frozen=True, kw_only=True):
     """What the member may do."""
     experiments: tuple[Name, ...] | None = None
     """Restrict the member to these experiments; an admin cannot be restricted."""
+    new_link: bool = False
+    """Make a sign-in link also for a user who has signed in before, and lost the token; only managers of the lab may."""
 
 
 class ListMembers(Request, frozen=True, kw_only=True):

@@ -24,6 +24,10 @@ VERIFY_BLOBS = 5000
 """How many blobs one step checks at most."""
 
 
+FILE_GRACE_SECONDS = 600
+"""Files without a row are left alone for at least this long: they may be an upload between its last byte and its row."""
+
+
 class Lab:
     """Only managers of the lab; nothing here shows what an asset says."""
 
@@ -78,11 +82,12 @@ class Lab:
             return [(row["object"], row["size"]) for row in found]
 
         gone = self._all.catalog.write(work)
-        files, size = self._all.blobs.sweep(wanted.grace_seconds, dry_run=wanted.dry_run)
+        file_grace = max(wanted.grace_seconds, FILE_GRACE_SECONDS)
+        files, size = self._all.blobs.sweep(file_grace, dry_run=wanted.dry_run)
         if not wanted.dry_run:
             for name, _ in gone:
                 self._all.blobs.delete(name)
-        orphans = self._orphans(wanted.grace_seconds, {name for name, _ in gone})
+        orphans = self._orphans(file_grace, {name for name, _ in gone})
         for name, orphan_size in orphans:
             files, size = files + 1, size + orphan_size
             if not wanted.dry_run:

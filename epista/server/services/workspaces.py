@@ -59,22 +59,26 @@ class Workspaces:
             raise ValidationError("an admin cannot be restricted to experiments", hint="make the member an editor")
 
         def work(tx: Connection, access: Access) -> wire.Member:
-            link = None
+            now = self._all.clock()
             user = people.user(tx, wanted.user)
+            manages = actor.is_lab_admin and "lab" in actor.scopes
+            if not manages and (user is None or wanted.new_link):
+                raise ForbiddenError(
+                    "only a manager of the lab can make sign-in links"
+                    if user
+                    else f"the lab has no user {wanted.user!r}, and only a manager of the lab can make one",
+                    hint="ask whoever runs the server",
+                )
             if user is None:
-                if not actor.is_lab_admin or "lab" not in actor.scopes:
-                    raise ForbiddenError(
-                        f"the lab has no user {wanted.user!r}, and only a manager of the lab can make one",
-                        hint="ask whoever runs the server",
-                    )
-                now = self._all.clock()
                 user_id = people.add_user(tx, uid=secrets.identifier("us"), name=wanted.user, is_lab_admin=False, at=now)
-                seconds = self._all.config.sign_in_link_seconds
-                link = sign_in_link(self._address, tokens.make_link(tx, user_id, now=now, seconds=seconds))
             else:
                 user_id = user["id"]
                 if wanted.role != "admin":
                     _keep_an_admin(tx, access, user_id)
+            link = None
+            if wanted.new_link or (manages and user_id != actor.user_id and not people.live_sign_ins(tx, user_id, now)):
+                seconds = self._all.config.sign_in_link_seconds
+                link = sign_in_link(self._address, tokens.make_link(tx, user_id, now=now, seconds=seconds))
             people.set_member(
                 tx, workspace_id=access.workspace_id, user_id=user_id, role=wanted.role, experiments=wanted.experiments
             )
