@@ -1,0 +1,69 @@
+"""The public types as type checkers see them: checked, never run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from io import BufferedReader
+from pathlib import Path
+from typing import Any, assert_type
+
+import epista
+from epista.client.assets import Hits, Level
+from epista.client.listings import Listing
+
+ws = epista.Workspace("https://lab.example", token="t", workspace="lab", experiment="EXP-12", notebook="nb", progress=True)
+
+with epista.Workspace(Path("lab")) as opened:
+    assert_type(opened, epista.Workspace)
+
+assert_type(ws.url, str)
+assert_type(ws.name, str)
+assert_type(ws.session, epista.Session)
+assert_type(ws.experiment_name, str | None)
+
+assert_type(ws.keys("EXP-12/"), list[str])
+assert_type(ws.ls(), Level)
+assert_type(ws.ls("EXP-12").folders, Sequence[str])
+assert_type(ws.ls("EXP-12").assets, Sequence[epista.AssetRef])
+assert_type(ws.get_meta("a"), dict[str, Any])
+assert_type(ws.set_meta("a", {"temp": 37}, expect="ve_1"), epista.Asset)
+assert_type(ws.delete("a"), epista.Asset)
+assert_type(ws.delete_dir("EXP-12", dry_run=True), list[str])
+assert_type(ws.restore("a", version=3), epista.Asset)
+assert_type(ws.versions("a"), Listing[epista.Version])
+assert_type(ws.versions("a")[0], epista.Version)
+assert_type(ws.search("cells", limit=10), Hits)
+assert_type(ws.search("cells")[0].snippet, str | None)
+assert_type(ws.search("cells").total, int)
+assert_type(ws.assets(kind="FLOW", tags=["qc"])[:2], list[epista.AssetRef])
+assert_type(ws.get("a"), epista.Asset)
+assert_type(ws.get(ws.get("a")).meta, dict[str, Any])
+assert_type(ws.open("a"), BufferedReader)
+assert_type(ws.open("a", download=True), AbstractContextManager[Path])
+
+for hit in ws.search("cells"):
+    assert_type(hit, epista.Hit)
+    ws.get_meta(hit)
+for asset in ws.ls().assets:
+    ws.delete(asset)
+
+epista.use(ws)
+assert_type(epista.assets(prefix="EXP", session=ws), Listing[epista.AssetRef])
+assert_type(epista.get("a", session=ws.session), epista.Asset)
+assert_type(epista.search("cells"), Hits)
+assert_type(epista.open("a"), BufferedReader)
+assert_type(epista.open("a", download=True), AbstractContextManager[Path])
+
+try:
+    ws.get("a")
+except epista.AmbiguousNameError as error:
+    assert_type(error.details, dict[str, Any])
+except KeyError:
+    pass
+
+epista.Workspce("lab")  # type: ignore[attr-defined]
+ws.fetsh("a")  # type: ignore[attr-defined]
+ws.keys(prefx="a")  # type: ignore[call-arg]
+ws.delete(1)  # type: ignore[arg-type]
+ws.assets(experiment_id="EXP-12")  # type: ignore[call-arg]
