@@ -19,8 +19,10 @@ from typing import Any
 import pytest
 import uvicorn
 from starlette.applications import Starlette
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 import epista
+from epista.client import workspaces
 from epista.server import founding
 from epista.server.app import create_app
 from epista.server.config import Config
@@ -30,9 +32,9 @@ from tests.makers import Clock, Server
 class Delegate:
     """An ASGI app that passes every request on to the app of the current test."""
 
-    app: Starlette
+    app: ASGIApp
 
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self.app(scope, receive, send)
 
 
@@ -119,16 +121,34 @@ def server(app: Starlette, config: Config, server_thread: Thread) -> Iterator[Se
 _numbers = itertools.count(1)
 
 
+class Guest(epista.Workspace):
+    """A session on an embedded lab that another one keeps open; a server for every test would take minutes."""
+
+    def __init__(
+        self, kept: epista.Workspace, *, workspace: str, experiment: str | None = None, notebook: str | None = None
+    ) -> None:
+        vars(self).update(vars(kept))
+        self._workspace, self._experiment, self._notebook = workspace, experiment, notebook
+
+    def close(self) -> None:
+        """The one who keeps it closes it."""
+
+
 @pytest.fixture(scope="session")
-def embedded_lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def embedded_lab(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of one embedded lab, kept open for the whole run."""
-    folder = tmp_path_factory.mktemp("embedded") / "lab"
-    with epista.Workspace(folder):
-        yield folder
+    return tmp_path_factory.mktemp("embedded") / "lab"
+
+
+@pytest.fixture(scope="session")
+def embedded_ws(embedded_lab: Path) -> Iterator[epista.Workspace]:
+    """The session that keeps the embedded lab open."""
+    with epista.Workspace(embedded_lab) as kept:
+        yield kept
 
 
 @pytest.fixture(params=["http", "embedded"])
-def open_workspace(request: pytest.FixtureRequest, embedded_lab: Path) -> Iterator[Callable[..., epista.Workspace]]:
+def open_workspace(request: pytest.FixtureRequest) -> Iterator[Callable[..., epista.Workspace]]:
     """Open the test's own workspace: ``open_workspace(experiment=...)``; again for a second session on it."""
     with ExitStack() as opened:
         name = f"test-{next(_numbers)}"
@@ -141,13 +161,11 @@ def open_workspace(request: pytest.FixtureRequest, embedded_lab: Path) -> Iterat
                 return opened.enter_context(epista.Workspace(server.url, **settings))
 
         else:
-            lab = opened.enter_context(epista.Workspace(embedded_lab))
-            from epista.client import workspaces
-
-            workspaces.create(lab, name)
+            kept: epista.Workspace = request.getfixturevalue("embedded_ws")
+            workspaces.create(kept, name)
 
             def connect(**given: Any) -> epista.Workspace:
-                return opened.enter_context(epista.Workspace(embedded_lab, **({"workspace": name} | given)))
+                return Guest(kept, **({"workspace": name} | given))
 
         yield connect
 
