@@ -211,7 +211,7 @@ def put_file(
 
     path = Path(path)
     if isinstance(key, str) and key.endswith("/"):
-        key = keys.normalise(keys.normalise_folder(key) + path.name)
+        key = keys.normalise(_folder_path(key) + path.name)
     place = target(here, key)
     described = _described(meta, tags, kind)
     name = _format_of(place, format)
