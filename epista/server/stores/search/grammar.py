@@ -28,8 +28,8 @@ from epista.server.stores.search.words import Term
 MAX_BYTES = 4096
 """The longest query, in bytes of UTF-8."""
 
-MAX_LEVELS = 50
-"""How deeply parentheses and NOT may nest."""
+MAX_LEVELS = 20
+"""How deeply parentheses and NOT may nest; SQLite's own parser has a stack of 100 entries, and a level takes up to four."""
 
 MAX_TERMS = 250
 """How many terms a query may have."""
@@ -330,6 +330,8 @@ class _Parser:
             if field.name not in _COMPARABLE:
                 intent = f"comparisons and ranges work on size, created and user_meta; quote a value that begins with {char!r}"
                 raise self.error(f"{field.said!r} cannot be compared", self.at, intent)
+            if field.name == "meta" and not field.path:
+                raise self.error("a comparison needs a path in the metadata", self.at, f"write {field.said}.name:…")
             return self.range(field) if char in "[{" else self.comparison(field)
         text = self.words()
         if text.star and not text.value:
@@ -384,7 +386,6 @@ class _Parser:
             raise self.error(f"'*' does not go with {sign!r}", text.at, "write the whole value")
         if sign == "=":
             if field.name == "meta":
-                self.needs_path(field, start)
                 return _joined(AnyOf, self.exactly(field.path, text))
             return self.limits(field, text, text, closed=True)
         return self.limits(field, text if sign[0] == ">" else None, text if sign[0] == "<" else None, closed=sign[1:] == "=")
@@ -419,8 +420,6 @@ class _Parser:
 
     def limits(self, field: _Field, low: _Text | None, high: _Text | None, *, closed: bool) -> Tree:
         """Return the condition between two texts; *closed* takes in its ends, of which a day or month is all of it."""
-        if field.name == "meta":
-            self.needs_path(field, self.at - 1)
         first = self.span(field, low) if low else None
         last = self.span(field, high) if high else None
         one = first or last
@@ -547,10 +546,6 @@ class _Parser:
         self.level += 1
         if self.level > MAX_LEVELS:
             raise self.error(f"the query nests deeper than {MAX_LEVELS} levels", at, "search for less at once")
-
-    def needs_path(self, field: _Field, at: int) -> None:
-        if not field.path:
-            raise self.error("a comparison needs a path in the metadata", at, f"write {field.said}.name:…")
 
     def missing(self, operator: str | None) -> SearchSyntaxError:
         if operator:

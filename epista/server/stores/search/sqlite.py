@@ -53,10 +53,13 @@ from epista.server.stores.search.grammar import (
     leaves,
 )
 from epista.server.stores.search.index import Counts, Document, Excerpts, Found, Position, cursor, position
-from epista.server.stores.search.tables import attributes, documents
+from epista.server.stores.search.tables import attributes
 from epista.server.stores.tables import asset_tags, assets, blobs, users, versions
 
 _WORDS = table("words", column("rowid"))
+
+# The blob as an outer join, because SQLite leaves it out where no condition uses it.
+_CURRENT = assets.join(versions, versions.c.id == assets.c.head_id).outerjoin(blobs, blobs.c.id == versions.c.blob_id)
 
 _WEIGHTS = "10.0, 4.0, 8.0, 3.0, 1.0, 0.0"
 """How much a match counts in name, key, tags, meta, content, attributes."""
@@ -110,7 +113,7 @@ def remove(tx: Connection, asset_ids: Iterable[int]) -> None:
 
 def content_of(tx: Connection, asset_id: int) -> str:
     """Return the text from inside an asset as it was indexed, empty if there is none."""
-    return tx.execute(select(documents.c.content).where(documents.c.asset_id == asset_id)).scalar() or ""
+    return tx.exec_driver_sql("SELECT content FROM documents WHERE asset_id = ?", (asset_id,)).scalar() or ""
 
 
 def find(
@@ -129,11 +132,17 @@ def find(
 
 def count(tx: Connection, tree: Tree, *, workspace_id: int, experiments: Collection[str] | None) -> Counts:
     """Count everything that `find` would return over all its pages."""
-    facets: dict[str, dict[str, int]] = {"total": {}, "kind": {}, "format": {}, "experiment": {}, "tags": {}}
-    for facet, value, number in tx.execute(counts(tx, tree, workspace_id=workspace_id, experiments=experiments)):
-        if value is not None:
-            facets[facet][value] = number
-    return Counts(facets["total"][""], facets["kind"], facets["format"], facets["experiment"], facets["tags"])
+    counts = Counts(total=0, kind={}, format={}, experiment={}, tags={})
+    total = 0
+    for row in tx.execute(groups(tx, tree, workspace_id=workspace_id, experiments=experiments)):
+        if row.tag is not None:
+            counts.tags[row.tag] = row.number
+            continue
+        total += row.number
+        for facet, value in ((counts.kind, row.kind), (counts.format, row.format), (counts.experiment, row.experiment)):
+            if value is not None:
+                facet[value] = facet.get(value, 0) + row.number
+    return counts._replace(total=total)
 
 
 def notes(tx: Connection, tree: Tree, *, workspace_id: int, experiments: Collection[str] | None) -> tuple[str, ...]:
@@ -161,7 +170,7 @@ def page(
 ) -> tuple[Select[Any], bool]:
     """Return the statement of `find`, one row more than *limit*, and whether relevance decides the order."""
     terms = [leaf for leaf in leaves(tree, positive=True) if isinstance(leaf, Words) and leaf.field != "meta"]
-    source = assets.join(versions, versions.c.id == assets.c.head_id).outerjoin(blobs, blobs.c.id == versions.c.blob_id)
+    source = _CURRENT
     score: ColumnElement[Any] = null()
     rest = tree
     if terms:
@@ -192,31 +201,28 @@ def page(
     return statement.order_by(score.asc(), *order) if terms else statement.order_by(*order), bool(terms)
 
 
-def counts(tx: Connection, tree: Tree, *, workspace_id: int, experiments: Collection[str] | None) -> Select[Any]:
-    """Return the statement of `count`: rows of facet, value, number."""
-    # Outer joins, because SQLite leaves out those that no condition uses.
-    source = assets.outerjoin(versions, versions.c.id == assets.c.head_id).outerjoin(blobs, blobs.c.id == versions.c.blob_id)
+def groups(tx: Connection, tree: Tree, *, workspace_id: int, experiments: Collection[str] | None) -> Select[Any]:
+    """Return the statement of `count`: hits by kind, format and experiment, then hits by tag."""
+    used = any(
+        isinstance(leaf, Between) or (isinstance(leaf, Value) and leaf.field in ("author", "sha256")) for leaf in leaves(tree)
+    )
+    source = _CURRENT if used else assets
     visible = _visible(workspace_id, experiments, hinted=_hinted(tree, experiments))
-    condition = and_(visible, _Conditions(tx, workspace_id).of(tree))
     hits = (
         select(assets.c.id, assets.c.kind, assets.c.format, assets.c.experiment)
         .select_from(source)
-        .where(condition)
+        .where(visible, _Conditions(tx, workspace_id).of(tree))
         .cte("hits")
         .prefix_with("MATERIALIZED")
     )
-    facets = [
-        select(literal(name).label("facet"), hits.c[name].label("value"), func.count().label("number")).group_by(hits.c[name])
-        for name in ("kind", "format", "experiment")
-    ]
-    tags = (
-        select(literal("tags"), asset_tags.c.tag, func.count())
+    by_kind = [hits.c.kind, hits.c.format, hits.c.experiment]
+    alike = select(*by_kind, null().label("tag"), func.count().label("number")).group_by(*by_kind)
+    tagged = (
+        select(null(), null(), null(), asset_tags.c.tag, func.count())
         .select_from(hits.join(asset_tags, asset_tags.c.asset_id == hits.c.id))
         .group_by(asset_tags.c.tag)
     )
-    total = select(literal("total"), literal(""), func.count()).select_from(hits)
-    every = union_all(total, *facets, tags).subquery()
-    return select(every)
+    return select(union_all(alike, tagged).subquery())
 
 
 class _Conditions:
@@ -280,8 +286,8 @@ class _Conditions:
             case "experiment":
                 fitting = [name for name in self._experiments if _fits(name, wanted)]
                 there = and_(assets.c.workspace_id == self._workspace_id, assets.c.experiment.in_(_listed(fitting)))
-                # At the root there is none, and NOT of that must hold.
-                return and_(assets.c.experiment.is_not(None), there)
+                # At the root there is none, and NOT of that must hold. The plus leaves the index to the list.
+                return and_(literal_column("+assets.experiment").is_not(None), there)
             case "tags":
                 tagged = [attributes.c.type == "string", attributes.c.number == 0.0]
                 return self._attribute(
