@@ -17,6 +17,9 @@ import threading
 import time
 from pathlib import Path
 
+END_SECONDS = 15
+"""How long the child may take to end once its parent is gone; nothing that was acknowledged is lost by cutting it short."""
+
 # Taken before the heavy imports: a parent that dies meanwhile must not leave a server behind.
 _PARENT = os.getppid()
 
@@ -70,19 +73,27 @@ def _account() -> str:
         return "owner"
 
 
+# Either may come first: the end of stdin when the parent closes it or dies, another parent when stdin was passed on to a
+# process that outlives it.
+
+
 def _end_with_parent() -> None:
-    # Either may come first: the end of stdin when the parent closes it or dies, another parent when stdin was passed on to
-    # a process that outlives it.
-    threading.Thread(target=_watch_parent, name="epista-parent-pid", daemon=True).start()
     while os.read(0, 4096):
         pass
-    os.kill(os.getpid(), signal.SIGTERM)
+    _end()
 
 
 def _watch_parent() -> None:
     while os.getppid() == _PARENT:
         time.sleep(0.5)
+    _end()
+
+
+def _end() -> None:
     os.kill(os.getpid(), signal.SIGTERM)
+    # A write that waits for another process on the same folder could hold up the end for ever.
+    time.sleep(END_SECONDS)
+    os._exit(1)
 
 
 if __name__ == "__main__":

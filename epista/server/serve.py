@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import multiprocessing
 import os
 import signal
 import socket
@@ -61,6 +62,8 @@ def _serve(config: Config) -> None:
     from granian.constants import Interfaces
     from granian.http import HTTP1Settings
 
+    # Each worker is a fresh interpreter, not a copy of this one, which has read its environment already.
+    multiprocessing.set_start_method("spawn", force=True)
     with tempfile.TemporaryDirectory(prefix="epista-metrics-") as figures:
         if config.workers > 1:
             # Read by prometheus_client in each worker: figures of all workers are summed.

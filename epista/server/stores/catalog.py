@@ -23,6 +23,7 @@ from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.exc import DBAPIError
 
 from epista.contract.errors import EpistaError, SettingsError, StorageFullError, UnavailableError
+from epista.server.stores.local import NO_ROOM
 
 if sys.platform != "win32":
     import fcntl
@@ -37,6 +38,8 @@ BUSY_SECONDS = 30
 
 GROUP_SECONDS = 0.2
 """How long one transaction may go on taking in further writes."""
+
+_MAKE_ROOM = "make room on the server's disk"
 
 
 class Catalog:
@@ -108,9 +111,10 @@ class Catalog:
                 while job is not None:
                     work, future = job
                     try:
-                        with tx.begin_nested():
-                            done.append((future, work(tx)))
-                    except Exception as error:  # noqa: BLE001 - the boundary of the writer: the caller gets whatever it was
+                        done.append((future, _in_savepoint(tx, work)))
+                    except Exception as error:
+                        if not _is_begun(tx):
+                            raise  # SQLite gave up the transaction, and with it what the others of this group wrote
                         future.set_exception(error)
                     job = None
                     if time.monotonic() < until:
@@ -173,6 +177,24 @@ def _engine(path: Path, *, begin: str, read_only: bool) -> Engine:
     return engine
 
 
+def _in_savepoint(tx: Connection, work: Callable[[Connection], R]) -> R:
+    point = tx.begin_nested()
+    try:
+        result = work(tx)
+        point.commit()
+    except BaseException:
+        if _is_begun(tx):
+            point.rollback()
+        raise
+    return result
+
+
+def _is_begun(tx: Connection) -> bool:
+    """Whether the transaction still stands: when the disk is full, SQLite rolls back the whole of it unasked."""
+    connection: Any = tx.connection.dbapi_connection
+    return bool(connection.in_transaction)
+
+
 class _FileLock:
     """One writer at a time among the processes that share a folder."""
 
@@ -200,11 +222,15 @@ def _own_errors() -> Iterator[None]:
     except EpistaError:
         raise
     except OSError as error:
-        raise StorageFullError(f"the catalog cannot be written: {error.strerror}") from error
+        if error.errno in NO_ROOM:
+            raise StorageFullError(f"the catalog cannot be written: {error.strerror}", hint=_MAKE_ROOM) from error
+        raise UnavailableError(f"the catalog cannot be used: {error.strerror}", hint="try again in a moment") from error
     except DBAPIError as error:
         fault = str(error.orig)
         if "full" in fault or "disk I/O" in fault:
-            raise StorageFullError(f"the catalog cannot be written: {fault}", hint="make room on the server's disk") from error
+            raise StorageFullError(f"the catalog cannot be written: {fault}", hint=_MAKE_ROOM) from error
         if "locked" in fault or "busy" in fault:
             raise UnavailableError("the catalog is busy", hint="try again in a moment") from error
+        if "unable to open" in fault:
+            raise UnavailableError("the catalog cannot be opened", hint="try again in a moment") from error
         raise

@@ -24,6 +24,9 @@ from epista.contract.errors import EpistaError, IntegrityError, NotFoundError, S
 CHUNK = 1024 * 1024
 """How many bytes are read or written at once."""
 
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""What an operating system says when nothing more can be written."""
+
 _NAME = re.compile(r"[0-9a-f]{32}")
 
 
@@ -43,6 +46,7 @@ class Incoming:
         self.name = name
         self._fd = os.open(store.staging / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         self._hash = hashlib.sha256()
+        self._is_settled = False
         self.size = 0
 
     def write(self, data: bytes | memoryview) -> None:
@@ -64,13 +68,15 @@ class Incoming:
             os.close(self._fd)
             self._fd = -1
         self._store._settle(self.name)
+        self._is_settled = True
         return Stored(self.name, self._hash.hexdigest(), self.size)
 
     def discard(self) -> None:
-        """Forget the bytes; does nothing after `finish`."""
+        """Forget the bytes; does nothing after a `finish` that succeeded."""
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
+        if not self._is_settled:
             (self._store.staging / self.name).unlink(missing_ok=True)
 
 
@@ -161,7 +167,10 @@ class LocalBlobs:
         """Walk over all objects."""
         for folder in self.root.iterdir():
             for file in folder.iterdir():
-                yield file.name, file.stat()
+                try:
+                    yield file.name, file.stat()
+                except FileNotFoundError:  # removed meanwhile
+                    continue
 
     def sweep(self, grace_seconds: float, *, dry_run: bool) -> tuple[int, int]:
         """Remove temporary files older than the grace period; return how many, and their bytes."""
@@ -208,6 +217,6 @@ def _disk_errors() -> Iterator[None]:
     except EpistaError:
         raise
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        if error.errno in NO_ROOM:
             raise StorageFullError("no room left where the lab keeps its bytes", hint="make room on the server's disk") from error
         raise IntegrityError(f"the lab's folder cannot be used: {error.strerror}") from error
