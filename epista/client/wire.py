@@ -218,7 +218,8 @@ class Wire:
             ) from error
         except (HTTPError, http.client.HTTPException, ConnectionError, TimeoutError) as error:
             raise UnreachableError(
-                f"no answer from {self.url}: {_reason(error)}", hint="check the address and the network, then try again"
+                f"no answer from {self.url}: {_reason(error)}",
+                hint="check the address, the network and any proxy, then try again",
             ) from error
 
     def __enter__(self) -> Self:
@@ -348,7 +349,8 @@ class Wire:
                 if isinstance(error, UnreachableError) and self._check and not self._closed:
                     self._check()
                 delay = random.uniform(0, min(MAX_DELAY_SECONDS, 0.25 * 2**number))  # noqa: S311 - spreads load, hides nothing
-                delay += float(error.details.get("retry_after_seconds", 0))
+                asked = error.details.get("retry_after_seconds")
+                delay += asked if isinstance(asked, int | float) and asked > 0 else 0
                 may_repeat = (can_repeat and row.retry != "never") or isinstance(error.__cause__, _UNSENT)
                 if self._closed or not may_repeat or not _passes(error) or number == ATTEMPTS or delay > MAX_RETRY_AFTER_SECONDS:
                     raise
@@ -487,7 +489,7 @@ def _reason(error: BaseException) -> str:
     inner = _innermost(error)
     if isinstance(inner, NewConnectionError):
         text = str(inner).rpartition(": ")[2]
-        return text.partition("] ")[2] or text
+        return (text.partition("] ")[2] or text).rstrip(")")
     if isinstance(inner, TimeoutError | urllib3.exceptions.TimeoutError):
         return "it took too long"
     if isinstance(inner, OSError) and inner.strerror:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -314,6 +315,26 @@ def test_no_error_of_requests_leaves_the_wire(far: Wire, fault: Exception) -> No
             who(far)
 
     assert "hidden" not in str(caught.value)
+
+
+def test_a_certificate_that_is_not_trusted_is_said_once(far: Wire, waits: list[float]) -> None:
+    fault = requests.exceptions.SSLError(ssl.SSLCertVerificationError(1, "certificate verify failed: self-signed certificate"))
+    with responses.RequestsMock() as mocked:
+        mocked.get(LAB + "/api/v1/me", body=fault)
+
+        with pytest.raises(UnreachableError, match=r"no trusted connection .* self-signed") as caught:
+            who(far)
+
+    assert "REQUESTS_CA_BUNDLE" in str(caught.value)
+    assert waits == []
+
+
+def test_an_unknown_host_is_named_with_the_reason(waits: list[float]) -> None:
+    with Wire("http://no-such-host.invalid", None, sleep=waits.append) as wire, pytest.raises(UnreachableError) as caught:
+        who(wire)
+
+    assert caught.value.message.startswith("no answer from http://no-such-host.invalid: ")
+    assert "HTTPConnection" not in caught.value.message
 
 
 def test_garbage_is_a_fault_of_the_server_and_not_quoted(far: Wire) -> None:
