@@ -69,7 +69,7 @@ MAX_PROBLEM_BYTES = 1024 * 1024
 """How much of an error's body is read."""
 
 RENEW_BEFORE = timedelta(seconds=60)
-"""How long before its end a token is renewed."""
+"""How long before its end a token is renewed, or a tenth of its life if that is less."""
 
 _UNSENT = (NewConnectionError, ConnectTimeoutError)
 """Failures before the first byte went out, so that nothing can have happened yet."""
@@ -374,14 +374,14 @@ class _Token:
         self._secret = secret
         self._renew = renew
         self._clock = clock
-        self._expires_at: datetime | None = None
+        self._renew_at: datetime | None = None
         self._can_renew = True
         self._lock = threading.RLock()
 
     def current(self) -> str:
         """Return the secret, renewed if it is about to end. Its end is known once it was renewed for the first time."""
         with self._lock:
-            if self._expires_at is not None and self._clock() >= self._expires_at - RENEW_BEFORE:
+            if self._renew_at is not None and self._clock() >= self._renew_at:
                 try:
                     self._follow()
                 except EpistaError:
@@ -406,7 +406,11 @@ class _Token:
 
     def _follow(self) -> None:
         fresh = self._renew(self._secret)
-        self._secret, self._expires_at = fresh.secret, fresh.token.expires_at
+        self._secret, self._renew_at = fresh.secret, None
+        if fresh.token.expires_at is not None:
+            # The server's clock says how long the token lives, ours since when: the two need not agree.
+            life = fresh.token.expires_at - fresh.token.created_at
+            self._renew_at = self._clock() + life - min(RENEW_BEFORE, life / 10)
 
 
 class _Bearer(requests.auth.AuthBase):
