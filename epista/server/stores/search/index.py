@@ -16,6 +16,7 @@ from epista.contract.errors import InvalidRequestError
 from epista.contract.keys import name_of
 from epista.server.stores.search import attributes, grammar, words
 from epista.server.stores.search.grammar import MetaWords, Tree, Words
+from epista.server.stores.search.words import Term
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,16 +134,24 @@ def position(cursor: str, *, ranked: bool) -> Position:
 
 
 MAX_READ = 4 * 1024 * 1024
-"""Characters of content that the excerpts of one page may read; hits after that have none from content."""
+"""Characters of metadata and content that the excerpts of one page may read; hits after that show none from there."""
 
 
 class Excerpts:
-    """Finds for each hit of one page where its text matched."""
+    """
+    Finds for each hit of one page where its text matched.
 
-    def __init__(self, tree: Tree, content_of: Callable[[int], str]) -> None:
+    *current* returns tags and metadata of an asset's current version as JSON, *content_of* the text from inside. They are
+    asked one asset at a time and only when needed: a page of large documents never is in memory at once.
+    """
+
+    def __init__(self, tree: Tree, current: Callable[[int], tuple[str, str]], content_of: Callable[[int], str]) -> None:
+        self._current = current
         self._content_of = content_of
         self._left = MAX_READ
-        self._name, self._text, self._meta = [], [], []
+        self._name: list[Term] = []
+        self._text: list[Term] = []
+        self._meta: list[Term] = []
         for leaf in grammar.leaves(tree, positive=True):
             match leaf:
                 case Words("name", term):
@@ -152,19 +161,19 @@ class Excerpts:
                 case Words("meta", term) | MetaWords(_, term):
                     self._meta.append(term)
 
-    def hit(self, asset_id: int, key: str, tags: str, meta: str) -> Hit:
-        """Return the hit for an asset; *tags* and *meta* are the JSON of its current version."""
-        if not (self._name or self._text or self._meta):
-            return Hit(asset_id, None, None)
+    def hit(self, asset_id: int, key: str) -> Hit:
+        """Return the hit for the asset at *key*."""
         if found := words.excerpt(name_of(key), self._name + self._text):
             return Hit(asset_id, "name", found)
-        if self._text:
-            if found := self._one_of(json.loads(tags), self._text):
+        if (self._text or self._meta) and self._left > 0:
+            tags, meta = self._current(asset_id)
+            self._left -= len(meta)
+            if found := _one_of(json.loads(tags), self._text):
                 return Hit(asset_id, "tags", found)
             if found := words.excerpt(key, self._text):
                 return Hit(asset_id, "key", found)
-        if found := self._one_of(attributes.lines(json.loads(meta)), self._text + self._meta):
-            return Hit(asset_id, "meta", found)
+            if found := _one_of(attributes.lines(json.loads(meta)), self._text + self._meta):
+                return Hit(asset_id, "meta", found)
         if self._text and self._left > 0:
             content = self._content_of(asset_id)
             self._left -= len(content)
@@ -172,5 +181,6 @@ class Excerpts:
                 return Hit(asset_id, "content", found)
         return Hit(asset_id, None, None)
 
-    def _one_of(self, texts: Iterable[str], terms: Sequence[words.Term]) -> str | None:
-        return next((found for text in texts if (found := words.excerpt(text, terms))), None)
+
+def _one_of(texts: Iterable[str], terms: Sequence[Term]) -> str | None:
+    return next((found for text in texts if (found := words.excerpt(text, terms))), None)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import difflib
 import json
 from collections.abc import Callable, Collection, Iterable, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 from sqlalchemy import (
@@ -122,8 +122,8 @@ def find(
     """Return one page of the live assets that satisfy *tree* at their current version."""
     statement, ranked = page(tx, tree, workspace_id=workspace_id, experiments=experiments, limit=limit, after=after)
     rows = tx.execute(statement).all()
-    excerpts = Excerpts(tree, lambda asset_id: content_of(tx, asset_id))
-    hits = [excerpts.hit(row.id, row.key, row.tags, row.meta) for row in rows[:limit]]
+    excerpts = Excerpts(tree, partial(_current, tx), partial(content_of, tx))
+    hits = [excerpts.hit(row.id, row.key) for row in rows[:limit]]
     if len(rows) <= limit:
         return Found(hits, None)
     last = rows[limit - 1]
@@ -190,7 +190,7 @@ def page(
     visible = _visible(workspace_id, experiments, hinted=_hinted(tree, experiments))
     condition = and_(visible, _Conditions(tx, workspace_id).of(rest))
     age = [versions.c.created_at, assets.c.id]
-    statement = select(assets.c.id, assets.c.key, versions.c.tags, versions.c.meta, versions.c.created_at, score.label("score"))
+    statement = select(assets.c.id, assets.c.key, versions.c.created_at, score.label("score"))
     statement = statement.select_from(source).where(condition).limit(limit + 1)
     if experiments is None and not terms and not _selective(tree):
         # True of all, but it makes SQLite walk them by age and stop at the limit, where it would rather scan and sort.
@@ -407,6 +407,13 @@ def _fits(name: str, wanted: Value) -> bool:
 def _listed(values: Sequence[str] | Sequence[int]) -> Select[Any]:
     """Return *values* as a subquery: one bound parameter, however many they are."""
     return select(column("value")).select_from(func.json_each(json.dumps(values)).table_valued("value"))
+
+
+def _current(tx: Connection, asset_id: int) -> tuple[str, str]:
+    """Return tags and metadata of an asset's current version, as JSON."""
+    statement = "SELECT versions.tags, versions.meta FROM assets JOIN versions ON versions.id = head_id WHERE assets.id = ?"
+    tags, meta = tx.exec_driver_sql(statement, (asset_id,)).one()
+    return tags, meta
 
 
 def _ids(values: Iterable[int]) -> str:

@@ -459,6 +459,15 @@ def test_a_hit_says_where_it_matched(tx: Connection, query: str, field: str | No
     assert hits(tx, query) == [Hit(1, field, snippet)]
 
 
+def test_the_excerpts_of_a_page_read_only_so_much(tx: Connection) -> None:
+    add(tx, *(Made(key=f"{n}", content="long " * 50_000 + "fox") for n in range(20)))
+
+    fields = Counter(hit.field for hit in hits(tx, "fox"))
+
+    assert fields["content"] == 17
+    assert fields[None] == 3
+
+
 # Who sees what
 
 
