@@ -317,6 +317,7 @@ def open(
         KeyNotFoundError: nothing is there.
         ValidationError: *byte_range* is not within the asset.
     """
+    _refuse_folder(ref, "ws.fetch(key, dest) downloads a folder")
     found = assets.get(here, ref)
     wanted = _pinned(found, found.version, None) if version is None else _pin_version(here, found.key, version)
     if download:
@@ -503,7 +504,7 @@ def _format_of(key: str, format: str | None) -> str | None:
 
 def _refuse_folder(key: Ref, hint: str) -> None:
     if isinstance(key, str) and key.endswith("/"):
-        raise InvalidKeyError(f"key {key!r} is a folder, and an object needs a name in it", hint=hint)
+        raise InvalidKeyError(f"{key!r} means a folder, and this is for one asset", hint=hint)
 
 
 def _folder_for(here: Session, prefix: str) -> str:

@@ -294,8 +294,10 @@ def test_a_kind_may_be_given_in_any_case(ws: epista.Workspace) -> None:
 
 
 def test_a_folder_key_is_refused_by_put_and_takes_the_name_in_put_file(ws: epista.Workspace, tmp_path: Path) -> None:
-    with pytest.raises(InvalidKeyError, match="is a folder"):
+    with pytest.raises(InvalidKeyError, match="means a folder"):
         ws.put("d/", b"x")
+    with pytest.raises(InvalidKeyError, match="means a folder"):
+        ws.open("d/")
     file = grow(tmp_path, **{"x.txt": b"x"}) / "x.txt"
     assert ws.put_file("d/", file).key == "d/x.txt"
     with pytest.raises(InvalidKeyError):
@@ -321,6 +323,35 @@ def test_how_a_file_is_read_can_be_told(ws: epista.Workspace, tmp_path: Path) ->
         ws.put_file("d/x.csv", file, format="json")
     with pytest.raises(FormatError, match="unknown option"):
         ws.put_file("d/y.csv", file, nosuch=1)
+
+
+def test_bytes_travel_over_http_where_the_disk_of_the_lab_is_out_of_reach(
+    http_ws: epista.Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http_ws, "_is_embedded", True)
+    content = os.urandom(LARGE)
+    http_ws.put("d/a.bin", content)
+    http_ws.put_file("d/b.bin", grow(tmp_path, x=content) / "x")
+    assert http_ws.fetch("d/b.bin", tmp_path / "out.bin").read_bytes() == content
+    assert http_ws("d/a.bin") == content
+
+
+def test_large_files_never_cross_http_in_an_embedded_lab(
+    embedded_lab: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = os.urandom(LARGE)
+    file = grow(tmp_path, x=content) / "x"
+    with epista.Workspace(embedded_lab) as ws:
+
+        def refused(*_: object, **__: object) -> None:
+            raise AssertionError("bytes over HTTP")
+
+        monkeypatch.setattr(ws.wire, "open", refused)
+        monkeypatch.setattr(ws.wire, "send", refused)
+        asset = ws.put_file("disk/x.bin", file)
+        assert ws.fetch(asset, tmp_path / "out.bin").read_bytes() == content
+        assert ws(asset) == content
+        ws.put("disk/y.bin", content + b"more")
 
 
 @pytest.mark.parametrize("size", [10, LARGE])

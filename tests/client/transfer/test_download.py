@@ -6,7 +6,10 @@ import errno
 import hashlib
 import io
 import os
+import subprocess
+import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -84,6 +87,30 @@ def test_a_failed_fetch_leaves_the_old_file_and_the_next_run_brings_only_the_res
     assert target.read_bytes() == content
     assert lab.asked == [("d/big.bin", f"bytes=3000000-{SIZE - 1}")]
     assert not parts(tmp_path)
+
+
+def test_a_fetch_that_was_killed_is_continued_by_the_next(lab: Lab, here: Session, content: bytes, tmp_path: Path) -> None:
+    target = tmp_path / "big.bin"
+    lab.faults["d/big.bin"] = [Fault("stall", 3_000_000)]
+    code = (
+        "import epista; from epista.client import objects\n"
+        f"objects.fetch(epista.Session({here.url!r}, token='faulty', workspace='lab'), 'd/big.bin', {str(target)!r})"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code])
+    try:
+        deadline = time.monotonic() + 30
+        while not parts(tmp_path) or parts(tmp_path)[0].stat().st_size < 2_000_000:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+    finally:
+        process.kill()
+        process.wait()
+    assert not target.exists()
+    have = parts(tmp_path)[0].stat().st_size
+    lab.asked.clear()
+    objects.fetch(here, "d/big.bin", target)
+    assert target.read_bytes() == content
+    assert lab.asked == [("d/big.bin", f"bytes={have}-{SIZE - 1}")]
 
 
 @pytest.mark.parametrize("left", [b"garbage", b"g" * SIZE, b"g" * (SIZE + 1)], ids=["short", "whole", "long"])

@@ -3,13 +3,38 @@
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
+import tempfile
 import unicodedata
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from epista.client.transfer import folders
 from epista.contract.errors import InvalidRequestError, TransferError, ValidationError
+
+RULES = [
+    "a",
+    "/a",
+    "*.tmp",
+    "!b.tmp",
+    "d/",
+    "d/*",
+    "d/**",
+    "!d/e/",
+    "**/e",
+    "**/e/**",
+    "!d/e/a",
+    "e/d",
+    "/*",
+    "!/d/",
+    "x\\ y",
+    "\\#a",
+]
+RULES += ["[ab]", "?", "d/**/a", "# a", "", "!a", "!d/a", "!/e/**"]
 
 
 def grow(root: Path, *names: str) -> Path:
@@ -51,6 +76,20 @@ def test_rules_are_gitignore_syntax(tmp_path: Path) -> None:
     (tmp_path / ".epistaignore").write_text("# a comment\n*.tmp\n!keep.tmp\nraw/**\n!raw/keep\n", encoding="utf-8-sig")
     assert taken(tmp_path, ignore=["build/", "/logs"]) == [".epistaignore", "d/logs/l", "d/raw/x", "keep.tmp", "raw/keep"]
     assert taken(tmp_path, ignore="d\nbuild\nlogs") == [".epistaignore", "keep.tmp", "raw/keep"]
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.sampled_from(RULES), min_size=1, max_size=4))
+@pytest.mark.skipif(not shutil.which("git"), reason="git is the oracle")
+def test_rules_mean_what_they_mean_to_git(rules: list[str]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        root = grow(Path(folder), "a", "b.tmp", "d/a", "d/b.tmp", "d/e/a", "d/e/f/b.tmp", "e/a", "e/d/a", "x y", "#a")
+        subprocess.run(["git", "init", "-q", folder], check=True)
+        (root / ".git" / "info" / "exclude").write_text("\n".join(rules))
+        listed = subprocess.run(
+            ["git", "-C", folder, "ls-files", "--others", "--exclude-standard", "-z"], check=True, capture_output=True
+        ).stdout.decode()
+        assert sorted(folders.walk(root, ignore=rules).files) == sorted(listed.split("\0")[:-1])
 
 
 def test_a_rule_can_take_back_what_is_left_out_otherwise(tmp_path: Path) -> None:

@@ -157,3 +157,14 @@ def test_many_hashes_are_asked_about_in_parts(lab: Lab, here: Session) -> None:
     hashes = [f"{number:064x}" for number in range(20_001)]
     lab.blobs = set(hashes[:5])
     assert upload.missing(here, hashes) == hashes[5:]
+
+
+def test_files_that_vanish_after_the_walk_are_all_named(tmp_path: Path) -> None:
+    for name in "abc":
+        (tmp_path / name).touch()
+    files = folders.walk(tmp_path).files
+    (tmp_path / "a").unlink()
+    (tmp_path / "c").unlink()
+    with pytest.raises(ValidationError, match="because of 2 of the files") as caught:
+        upload.hash_files(files, Progress())
+    assert sorted(violation["path"] for violation in caught.value.violations) == ["a", "c"]
