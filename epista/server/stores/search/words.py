@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 MAX_WORD = 200
@@ -122,9 +123,9 @@ def _spans(text: str, terms: Sequence[Term], *, only_first: bool = False) -> lis
 
 
 def _matches(folded: str, term: Term, *, only_first: bool) -> Iterator[tuple[int, int]]:
-    tail = r"\S*" if term.prefix or len(term.words[-1]) >= MAX_WORD else r"(?!\S)"
-    pattern = re.compile(" +".join(map(re.escape, term.words)) + tail)
-    at = 0
+    if term.words[0] not in folded:
+        return
+    pattern, at = _pattern(term), 0
     while found := pattern.search(folded, at):
         at = found.start() + 1
         if found.start() == 0 or folded[found.start() - 1] == " ":
@@ -132,6 +133,12 @@ def _matches(folded: str, term: Term, *, only_first: bool) -> Iterator[tuple[int
             if only_first:
                 return
             at = found.end()
+
+
+@lru_cache(maxsize=1024)
+def _pattern(term: Term) -> re.Pattern[str]:
+    tail = r"\S*" if term.prefix or len(term.words[-1]) >= MAX_WORD else r"(?!\S)"
+    return re.compile(" +".join(map(re.escape, term.words)) + tail)
 
 
 def _offsets(text: str) -> Sequence[int]:
