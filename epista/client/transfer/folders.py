@@ -2,7 +2,8 @@
 Which files of a local folder go into the lab.
 
 Walked in the order of names. Hidden files count. What version control, operating systems and editors leave behind stays out,
-and so does what ``.epistaignore`` in the folder or the caller says, in gitignore syntax.
+and so does what ``.epistaignore`` in the folder or the caller says, in gitignore syntax; only that ``!x/`` takes back all that
+is in the folder x, and not merely the folder.
 """
 
 from __future__ import annotations
