@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 import epista
+from epista.client.transfer import download
 from tests.bucket import faults as faulty
 from tests.bucket.conftest import StartClient
 from tests.bucket.faults import Faults
@@ -178,7 +179,10 @@ def test_14_a_corrupted_part_of_an_earlier_run_never_reaches_the_target(
     assert tree_at(folder) == {"x.bin": data}
 
 
-def test_15_overwriting_during_a_fetch_yields_all_old_bytes(http_ws: epista.Workspace, faults: Faults, folder: Path) -> None:
+def test_15_overwriting_during_a_fetch_yields_all_old_bytes(
+    http_ws: epista.Workspace, faults: Faults, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(download, "STALL_SECONDS", 60.0)
     old, new = {f"d/{n}.bin": bytes([n]) * 400_000 for n in range(8)}, {f"d/{n}.bin": b"new" for n in range(8)}
     for key, data in old.items():
         http_ws.put(key, data)
