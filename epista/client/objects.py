@@ -13,7 +13,7 @@ import msgspec
 
 from epista.client import assets
 from epista.client.assets import Asset, locate, target
-from epista.client.transfer import destinations, folders, streams, upload
+from epista.client.transfer import destinations, disk, folders, streams, upload
 from epista.client.transfer import download as downloads
 from epista.client.transfer.download import Job, Pinned, Result, result
 from epista.client.transfer.progress import shown
@@ -217,7 +217,7 @@ def put_file(
     name = _format_of(place, format)
     recorded = serializers.check_options(name or formats.UNKNOWN.name, options)
     sources = _versions_of(here, inputs)
-    with shown(here, "put", path.stat().st_size if path.is_file() else 0) as progress:
+    with shown(here, "put", disk.size_of(path)) as progress:
         sha256 = upload.send_file(here, path, progress)
     put_object = PutObject(key=place, sha256=sha256, format=name, options=recorded, expect=expect, **described)
     return _commit(here, [put_object], sources)[0]
@@ -257,7 +257,7 @@ def put_dir(
     found = folders.walk(path, ignore=ignore, links=links)
     places, metas, problems = _places(folder, found, meta if callable(meta) else None)
     upload.refuse(problems)
-    sizes = {name: file.stat().st_size for name, file in found.files.items()}
+    sizes = {name: disk.size_of(file) for name, file in found.files.items()}
     with shown(here, "read", sum(sizes.values()), len(sizes)) as progress:
         if found.left_out:
             progress.note(f"{len(found.left_out)} left out of '{path}': {', '.join(found.left_out[:10])}")

@@ -53,8 +53,16 @@ def write(sink: io.FileIO | io.BytesIO, piece: bytes) -> None:
             written = sink.write(rest)
 
 
+def size_of(path: Path) -> int:
+    """Return the size of a file for a progress bar: 0 for one that cannot be asked, which is found out soon enough."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
+
+
 def explain(error: OSError, path: Path) -> EpistaError:
     """Return what a failure of the local disk is to a user of Epista."""
     if error.errno in _FULL:
         return StorageFullError(f"no room left for '{path}'", hint="make room, and run it again")
-    return TransferError(f"'{error.filename or path}': {error.strerror or error}")
+    return TransferError(f"'{path}': {error.strerror or error}")

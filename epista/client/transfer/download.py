@@ -19,12 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from epista.client.transfer import destinations, disk
 from epista.client.transfer.hashing import PIECE_BYTES, Digest
 from epista.client.transfer.threads import each
-from epista.contract.errors import (
-    EpistaError,
-    IntegrityError,
-    ServerError,
-    UnreachableError,
-)
+from epista.contract.errors import EpistaError, IntegrityError, ServerError, UnreachableError
 from epista.contract.objects import LocateBlob, Location, ReadContent
 
 if TYPE_CHECKING:
@@ -93,9 +88,10 @@ def to_file(here: Session, job: Job, progress: Progress) -> Literal["written", "
     if progress.unanswered >= GONE_AFTER:
         raise UnreachableError(f"{wanted.key!r} was not asked for, because the server no longer answers")
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
+        # Before folders are made: one made behind a link would already be outside.
         if root is not None:
             destinations.refuse_links(root, target)
+        target.parent.mkdir(parents=True, exist_ok=True)
         if _has(target, wanted, progress):
             progress.advance(wanted.size_bytes)
             return "unchanged"

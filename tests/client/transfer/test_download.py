@@ -205,7 +205,7 @@ def test_a_hostile_listing_writes_nothing_outside(lab: Lab, here: Session, tmp_p
     dest = tmp_path / "dest"
     dest.mkdir()
     (dest / "link").symlink_to(tmp_path)
-    evil = ["d/../x", "d//etc/x", "/etc/epista-x", "../x?", "d/link/x", "d/./x", "d/a/../../x", "d/\x00", "e/x?"]
+    evil = ["d/../x", "d//etc/x", "/etc/epista-x", "../x?", "d/link/x", "d/link/new/x", "d/./x", "d/a/../../x", "d/\x00", "e/x?"]
     lab.contents |= dict.fromkeys([*evil, "d/good"], b"evil")
     with pytest.raises(TransferError) as caught:
         objects.fetch(here, "d", dest)
@@ -273,6 +273,18 @@ def test_a_full_disk_says_so(lab: Lab, here: Session, content: bytes, tmp_path: 
     with pytest.raises(StorageFullError, match="no room left"):
         objects.fetch(here, "d/big.bin", tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_place_that_cannot_be_written_is_named(
+    lab: Lab, here: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def forbidden(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", "hidden")
+
+    lab.contents["d/x"] = b"x"
+    monkeypatch.setattr(Path, "mkdir", forbidden)
+    with pytest.raises(TransferError, match=r"new/x': Permission denied"):
+        objects.fetch(here, "d/x", tmp_path / "new" / "x")
 
 
 def test_a_missing_key_has_a_readable_error(here: Session, tmp_path: Path) -> None:
