@@ -80,12 +80,16 @@ class Hits(Listing[Hit]):
     @property
     def total(self) -> int:
         """How many assets match in all, when the search was made."""
-        return self._pages.first().total
+        total = self._pages.first().total
+        assert total is not None, "the first page counts"
+        return total
 
     @property
     def facets(self) -> wire.Facets:
         """How many of all hits have which kind, format, experiment and tags."""
-        return self._pages.first().facets
+        facets = self._pages.first().facets
+        assert facets is not None, "the first page counts"
+        return facets
 
     @property
     def notes(self) -> tuple[str, ...]:

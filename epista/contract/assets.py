@@ -164,10 +164,10 @@ class Hits(Reply, frozen=True, kw_only=True):
 
     hits: tuple[Hit, ...]
     """Most relevant first, then newest first."""
-    total: int
-    """How many assets match in all, exactly."""
-    facets: Facets
-    """Counted over all that match."""
+    total: int | None
+    """How many assets match in all, exactly; null on the pages after the first, which would count them again."""
+    facets: Facets | None
+    """Counted over all that match; null on the pages after the first."""
     notes: tuple[str, ...]
     """What the caller should know, such as a metadata path that no asset has."""
     next: str | None

@@ -20,6 +20,7 @@ from epista.server.services.resources import Resources
 from epista.server.stores import assets as rows
 from epista.server.stores import moments
 from epista.server.stores.search import grammar
+from epista.server.stores.search.index import Counts
 from epista.server.stores.tables import asset_tags, assets, users, versions
 
 KEYS_PAGE = 10_000
@@ -138,14 +139,15 @@ class Assets:
         with self._all.read(actor, "read", wanted.workspace) as (tx, access):
             where: Where = {"workspace_id": access.workspace_id, "experiments": access.experiments}
             found = self._all.search.find(tx, tree, **where, limit=wanted.limit, after=wanted.after)
-            counts = self._all.search.count(tx, tree, **where)
-            notes = self._all.search.notes(tx, tree, **where)
+            # Counting reads the whole result, so only the first page does it.
+            counts = self._all.search.count(tx, tree, **where) if wanted.after is None else None
+            notes = self._all.search.notes(tx, tree, **where) if wanted.after is None else ()
             known = rows.by_ids(tx, [hit.asset_id for hit in found.hits])
-        self._all.note(actor, access.workspace_id, wanted.query, {"total": counts.total})
+        self._all.note(actor, access.workspace_id, wanted.query, {"total": counts.total} if counts else {})
         return wire.Hits(
             hits=tuple(wire.Hit(**_light(known[hit.asset_id]), field=hit.field, snippet=hit.snippet) for hit in found.hits),
-            total=counts.total,
-            facets=wire.Facets(kind=counts.kind, format=counts.format, experiment=counts.experiment, tags=counts.tags),
+            total=counts.total if counts else None,
+            facets=_facets(counts) if counts else None,
             notes=notes,
             next=found.next,
         )
@@ -226,6 +228,10 @@ def refuse_folder(key: str, verb: str) -> None:
     """Refuse a key that means a folder, and name the verb for folders."""
     if key.endswith("/"):
         raise InvalidKeyError(f"{key!r} is a folder", hint=f"for a folder: {verb}")
+
+
+def _facets(counts: Counts) -> wire.Facets:
+    return wire.Facets(kind=counts.kind, format=counts.format, experiment=counts.experiment, tags=counts.tags)
 
 
 def _light(row: RowMapping) -> dict[str, Any]:
