@@ -131,7 +131,7 @@ class BackUp(Request, frozen=True, kw_only=True):
     """Copy a folder lab, as of one moment, into a new folder on the server's machine."""
 
     destination: Text
-    """An absolute path that does not exist yet, or is an empty folder."""
+    """An absolute path that does not exist yet, or is an empty folder; on a shared server, one below its ``backup_root``."""
 
 
 class Backup(Reply, frozen=True, kw_only=True):

@@ -31,13 +31,13 @@ PageSize = Annotated[int, msgspec.Meta(ge=1, le=1000)]
 Cursor = Annotated[str, msgspec.Meta(max_length=8192)]
 """Where the next page begins; opaque, from the `next` field of the page before."""
 
-Name = Annotated[str, msgspec.Meta(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f/]+$")]
+Name = Annotated[str, msgspec.Meta(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f/]+$(?!\n)")]
 """A name that a person gave: no control characters, no slash."""
 
 Instant = Annotated[datetime, msgspec.Meta(tz=True)]
 """A moment with its offset from UTC (RFC 3339); the server answers in UTC."""
 
-Digest = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}$", max_length=64)]
+Digest = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}$(?!\n)", max_length=64)]
 """A sha256 in lower-case hexadecimal (FIPS 180-4)."""
 
 Text = Annotated[str, msgspec.Meta(max_length=8192)]

@@ -12,7 +12,7 @@ from epista.contract.messages import Digest, Reply, Request, Text
 MAX_TAGS = 100
 """How many tags one asset may have."""
 
-Tag = Annotated[str, msgspec.Meta(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
+Tag = Annotated[str, msgspec.Meta(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$(?!\n)")]
 """One tag: any text without control characters."""
 
 Expect = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]

@@ -8,10 +8,10 @@ import msgspec
 
 from epista.contract.messages import Cursor, Instant, Name, PageSize, Reply, Request, Text
 
-WorkspaceName = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")]
+WorkspaceName = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$(?!\n)")]
 """The name of a workspace: letters, digits, ``.``, ``_``, ``-``; it stands in addresses."""
 
-UserName = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._@+-]{0,127}\Z")]
+UserName = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._@+-]{0,127}$(?!\n)")]
 """The name of a user: letters, digits and ``._@+-``, so that an e-mail address is one."""
 
 
