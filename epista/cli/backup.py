@@ -1,0 +1,27 @@
+"""`epista backup`."""
+
+from __future__ import annotations
+
+import click
+
+from epista.cli import options, output
+from epista.client import audit
+from epista.client.workspace import Workspace
+
+
+@click.command()
+@click.argument("dest", type=click.Path())
+@options.as_json
+@options.on_lab
+def backup(ws: Workspace, dest: str, *, as_json: bool) -> None:
+    """
+    Copy a folder lab, as of one moment.
+
+    DEST, a new folder, is on the server's machine, and becomes a lab of its own. The lab stays in use meanwhile.
+    """
+    made = audit.backup(ws, dest)
+    if as_json:
+        output.json(made)
+    else:
+        output.line(f"{made.path}: {output.count(made.blobs, 'blob file')}, {output.size(made.size_bytes)}")
+        output.note("open it like any lab: epista --lab DEST ls")

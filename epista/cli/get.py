@@ -1,0 +1,36 @@
+"""`epista get`."""
+
+from __future__ import annotations
+
+import click
+
+from epista.cli import options, output
+from epista.client.workspace import Workspace
+
+
+@click.command()
+@click.argument("ref", shell_complete=options.complete_keys)
+@options.as_json
+@options.on_workspace
+def get(ws: Workspace, ref: str, *, as_json: bool) -> None:
+    """Show what is known of one asset. REF is a key, a bare name or an id."""
+    asset = ws.get(ref)
+    if as_json:
+        output.json(asset)
+        return
+    output.fields(
+        {
+            "key": asset.key,
+            "id": asset.id,
+            "kind": f"{asset.kind}, {asset.format}",
+            "size": f"{output.size(asset.size_bytes)} ({asset.size_bytes:,} bytes)",
+            "sha256": asset.sha256,
+            "version": f"{asset.number}, {asset.version}",
+            "modified": f"{output.moment(asset.created_at)} UTC by {asset.created_by}",
+            "tags": ", ".join(asset.tags) or None,
+            "made from": "\n".join(f"{source.key}, version {source.number}" for source in asset.lineage.inputs) or None,
+            "notebook": asset.lineage.notebook,
+            "options": output.pretty(asset.options) if asset.options else None,
+            "meta": output.pretty(asset.meta) if asset.meta else None,
+        }
+    )
