@@ -30,8 +30,8 @@ def is_table(obj: object) -> bool:
 
 
 def is_table_or_rows(obj: object) -> bool:
-    """Whether *obj* is a table or a list, which may turn out to be one of dicts."""
-    return is_table(obj) or isinstance(obj, list)
+    """Whether *obj* is a table, or a list whose first item is a dict; only writing it looks at the others."""
+    return is_table(obj) or (isinstance(obj, list) and all(isinstance(row, dict) for row in obj[:1]))
 
 
 def to_arrow(obj: Any, *, index: bool | None = None) -> Any:

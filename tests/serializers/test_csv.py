@@ -159,7 +159,8 @@ def test_rows_with_different_keys_make_one_table() -> None:
 @pytest.mark.parametrize(
     ("obj", "message"),
     [
-        ([1, 2], "a table is a list of dicts; item 0 is a int"),
+        ([1, 2], r"a list does not fit 'x\.csv': .*; a list fits .*\.json"),
+        ([{"a": 1}, 2], "a table is a list of dicts; item 1 is a int"),
         ([], "an empty list says nothing about its columns"),
         ([{1: 2}], "column names are strings, not 1"),
         ([{"a": "x"}, {"a": 1}], "column 'a' does not fit"),
