@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -27,7 +27,7 @@ STOP_SECONDS = 45.0
 """How long a process may take to end; only a hang takes that long."""
 
 _SERVE = """
-import json, sys
+import json, os, sys
 from epista.contract.errors import EpistaError
 from epista.server.config import read
 from epista.server.serve import run
@@ -35,7 +35,7 @@ if __name__ == "__main__":
     given = json.loads(sys.argv[1])
     how = {name: given.pop(name) for name in ("new_link", "migrate_only")}
     try:
-        run(read(file=None, environ={}, **given), say=lambda line: print(line, flush=True), **how)
+        run(read(file=None, environ=os.environ, **given), say=lambda line: print(line, flush=True), **how)
     except EpistaError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         sys.exit(3)
@@ -197,7 +197,7 @@ def start_served(folder: Path, *, token: str | None = None, **settings: Any) -> 
     return server
 
 
-def spawn_served(folder: Path, **settings: Any) -> Server:
+def spawn_served(folder: Path, *, environ: Mapping[str, str] | None = None, **settings: Any) -> Server:
     """Start what `epista serve` runs, and return at once."""
     given = {"lab": str(folder), "port": 0, "new_link": False, "migrate_only": False, "log_level": "warning"} | settings
     log = folder.with_name(f"{folder.name}-{secrets.token_hex(4)}.log")
@@ -209,6 +209,7 @@ def spawn_served(folder: Path, **settings: Any) -> Server:
             stderr=errors,
             bufsize=0,
             start_new_session=True,
+            env={**os.environ, **(environ or {})},
         )
     return Server(process, folder, log)
 

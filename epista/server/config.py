@@ -42,8 +42,12 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """How many requests one token may make, in each server process; 0 for no limit."""
     body_timeout_seconds: float = 60.0
     """How long to wait for the next piece of a body, in either direction."""
+    stop_timeout_seconds: int = 20
+    """How long transfers may go on when the server is asked to stop; then they are cut."""
     extract_timeout_seconds: float = 5.0
     """How long the search index may read in one file."""
+    backup_root: str | None = None
+    """The folder below which managers may have backups made; without it, only the user of an embedded lab may make one."""
     kernel_token_seconds: int = 15 * 60
     """How long a kernel token lives before it is renewed."""
     kernel_renew_seconds: int = 24 * 3600
@@ -87,8 +91,10 @@ def read(*, file: Path | None, environ: Mapping[str, str], **given: Any) -> Conf
         raise SettingsError(f"a setting does not fit: {error}", hint="see docs/reference/settings.md") from error
     if config.log_level not in ("debug", "info", "warning", "error"):
         raise SettingsError(f"log_level is {config.log_level!r}; one of debug, info, warning, error")
-    if not 0 <= config.port <= 65535 or config.workers < 1:
-        raise SettingsError("port is 0 to 65535, workers at least 1")
+    if not 0 <= config.port <= 65535 or config.workers < 1 or config.stop_timeout_seconds < 1:
+        raise SettingsError("port is 0 to 65535, workers and stop_timeout_seconds at least 1")
+    if config.backup_root is not None and not Path(config.backup_root).is_absolute():
+        raise SettingsError(f"backup_root is {config.backup_root!r}, which is no absolute path")
     return config
 
 

@@ -26,7 +26,11 @@ _PARENT = os.getppid()
 
 def main() -> None:
     """Serve the folder in ``sys.argv[1]`` until the parent is gone."""
+    # Before anything that can wait: a parent may die before it has written the token.
+    threading.Thread(target=_watch_parent, name="epista-parent-pid", daemon=True).start()
     secret = sys.stdin.readline().strip()
+    if not secret:
+        sys.exit(1)
     # With the protocol named, asyncio turns Nagle off; else each answer waits 40 ms for an acknowledgement.
     listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listening.bind(("127.0.0.1", 0))

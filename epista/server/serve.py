@@ -22,9 +22,6 @@ from epista.server import founding, logs
 from epista.server.app import address_of, create_app
 from epista.server.config import Config
 
-STOP_SECONDS = 20
-"""How long transfers may go on when the server is asked to stop; then they are cut."""
-
 MANAGER = "admin"
 """The name of the first user of a lab that begins with `serve`."""
 
@@ -53,7 +50,7 @@ def run(config: Config, *, new_link: bool, migrate_only: bool, say: Callable[[st
 def worker(config: Config, parent: int) -> Starlette:
     """Build the app in a worker process, which ends when the main process is gone."""
     logs.start(config.log_level)
-    threading.Thread(target=_end_with, args=(parent,), name="epista-parent", daemon=True).start()
+    threading.Thread(target=_end_with, args=(parent, config.stop_timeout_seconds), name="epista-parent", daemon=True).start()
     return create_app(config)
 
 
@@ -75,7 +72,7 @@ def _serve(config: Config) -> None:
             interface=Interfaces.ASGI,
             workers=config.workers,
             respawn_failed_workers=True,
-            workers_kill_timeout=STOP_SECONDS,
+            workers_kill_timeout=config.stop_timeout_seconds,
             websockets=False,
             log_enabled=False,
             http1_settings=HTTP1Settings(header_read_timeout=30_000, max_buffer_size=1024 * 1024),
@@ -102,10 +99,10 @@ def _free_port(config: Config) -> int:
         ) from error
 
 
-def _end_with(parent: int) -> None:
+def _end_with(parent: int, seconds: int) -> None:
     while os.getppid() == parent:
         time.sleep(0.5)
     print("the main process is gone; this worker ends", file=sys.stderr)
     os.kill(os.getpid(), signal.SIGTERM)
-    time.sleep(STOP_SECONDS)
+    time.sleep(seconds)
     os._exit(1)

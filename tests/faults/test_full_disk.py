@@ -7,6 +7,7 @@ file system of its own, and hits blobs and catalog alike.
 
 from __future__ import annotations
 
+import random
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -28,8 +29,8 @@ ROOM_FOR_NOTHING = 4096
 
 @pytest.fixture(params=["embedded", "served"])
 def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[processes.Server]:
-    run = {"embedded": processes.embedded, "served": processes.served}[request.param]
-    with run(tmp_path / "lab") as server:
+    lab = tmp_path / "lab"
+    with processes.embedded(lab) if request.param == "embedded" else processes.served(lab) as server:
         server.api().put("before.bin", b"before" * 10_000)
         yield server
 
@@ -75,7 +76,7 @@ def test_a_commit_to_a_full_disk_is_refused_and_leaves_nothing(server: processes
 
 def test_nothing_that_was_acknowledged_while_the_disk_filled_up_is_lost(server: processes.Server) -> None:
     counts = load.Counts()
-    writers = [load.Writer(f"W{number}", load.random.Random(number), counts) for number in range(4)]
+    writers = [load.Writer(f"W{number}", random.Random(number), counts) for number in range(4)]
     log = server.folder / "lab.db-wal"
     server.limit_file_size(log.stat().st_size + 300_000)
 

@@ -31,14 +31,19 @@ def kill_some(server: processes.Server, chance: random.Random) -> None:
     server.kill()
 
 
+def seed_of_the_run() -> int:
+    seed = int(os.environ.get("TEST_SEED", "0")) or random.SystemRandom().randrange(1, 2**32)
+    print(f"seed {seed}: repeat with TEST_SEED={seed}")  # pytest shows it when the test fails
+    return seed
+
+
 def survive(
     folder: Path,
     rounds: int,
     start: Callable[[str | None], processes.Server],
     kill: Callable[[processes.Server, random.Random], None],
 ) -> Counts:
-    seed = int(os.environ.get("EPISTA_TEST_SEED", "0")) or random.SystemRandom().randrange(1, 2**32)
-    print(f"seed {seed}: repeat with EPISTA_TEST_SEED={seed}")  # pytest shows it when the test fails
+    seed = seed_of_the_run()
     chance = random.Random(seed)
     counts = Counts()
     writers = [Writer(f"W{number}", random.Random(f"{seed}-{number}"), counts) for number in range(WRITERS)]
@@ -82,6 +87,33 @@ def test_what_a_served_lab_acknowledged_survives_kill_9(tmp_path: Path) -> None:
     counts = survive_as_served_lab(tmp_path / "lab", rounds=3, workers=2)
 
     assert counts.cut_off > 0
+
+
+def found_and_kill(folder: Path, rounds: int) -> None:
+    """Kill the child at random moments while it makes a folder a lab, then let it finish."""
+    seed = seed_of_the_run()
+    chance = random.Random(seed)
+    for number in range(rounds):
+        one = folder / str(number)
+        for _ in range(2):
+            server = processes.spawn_embedded(one, folder / "embedded.log")
+            # From the first import to the first answer; what it does to the folder comes late.
+            time.sleep(chance.uniform(0.2, 1.2))
+            server.end()
+        with processes.embedded(one) as server:
+            server.api().put("a.bin", b"a")
+            assert load.read_all(server.api()) == {"a.bin": b"a"}
+            load.verify(server.api(), one)
+
+
+def test_a_child_that_is_killed_while_it_founds_a_lab_leaves_one_that_can_be_opened(tmp_path: Path) -> None:
+    found_and_kill(tmp_path, rounds=2)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(1800)
+def test_founding_a_lab_survives_many_kills(tmp_path: Path) -> None:
+    found_and_kill(tmp_path, rounds=30)
 
 
 @pytest.mark.soak

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import threading
 import time
 from collections.abc import Iterator
@@ -120,7 +121,7 @@ def test_a_process_that_is_killed_while_it_writes_does_not_hold_up_the_other(
 ) -> None:
     one, other = two
     counts = load.Counts()
-    doomed, survivor = (load.Writer(name, load.random.Random(name), counts) for name in ("doomed", "survivor"))
+    doomed, survivor = (load.Writer(name, random.Random(name), counts) for name in ("doomed", "survivor"))
     _, first = load.run([doomed], one.api())
     stop, second = load.run([survivor], other.api())
     load.wait_for_acts(counts, 20, [*first, *second])

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 from starlette.responses import Response
 
-from epista.contract.errors import AuthenticationError, EpistaError, RateLimitError, ServerError
+from epista.contract.errors import AuthenticationError, EpistaError, RateLimitError, ServerError, UnavailableError
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -40,3 +40,8 @@ def response(error: EpistaError, request_id: str) -> Response:
 def fault() -> ServerError:
     """Return what a caller hears of a fault of the server: that there was one."""
     return ServerError("the server failed on this request", hint="tell whoever runs the server the request id")
+
+
+def stopping() -> UnavailableError:
+    """Return what a caller hears whose request is cut short by the end of the server."""
+    return UnavailableError("the server is stopping", hint="try again in a moment")

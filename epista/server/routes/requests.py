@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import secrets
 import time
@@ -40,6 +41,11 @@ class Requests:
         try:
             with self._metrics.in_flight():
                 await self._app(scope, receive, answer)
+        except asyncio.CancelledError:
+            # The server stops, and this request took longer than that may take: a retry finds the next server.
+            if not status:
+                await problems.response(problems.stopping(), request_id)(scope, receive, answer)
+            raise
         except Exception as error:
             # The message may quote what a user sent; the type and the traceback say where to look.
             log.exception("fault", extra={"request_id": request_id, "fault": type(error).__name__})

@@ -10,12 +10,13 @@ from pathlib import Path
 from sqlalchemy import Connection
 
 from epista.contract import audit as wire
-from epista.contract.errors import ConflictError, InvalidRequestError, StorageFullError
+from epista.contract.errors import ConflictError, ForbiddenError, InvalidRequestError, StorageFullError
 from epista.server.access import policy
 from epista.server.access.actors import Actor
 from epista.server.services import cursors
 from epista.server.services.resources import Resources
 from epista.server.stores import audit, care
+from epista.server.stores.local import NO_ROOM
 
 VERIFY_SECONDS = 5.0
 """How long one step of a verification reads; the caller asks again for the next."""
@@ -101,10 +102,8 @@ class Lab:
         Objects are never changed, and a collection that removes one in between is reported as an error, not as a good backup.
         """
         policy.require_lab(actor)
-        destination = Path(wanted.destination)
-        if not destination.is_absolute():
-            raise InvalidRequestError(f"the destination {wanted.destination!r} is no absolute path")
-        if destination.resolve().is_relative_to(self._folder.resolve()):
+        destination = self._destination(actor, wanted.destination)
+        if destination.is_relative_to(self._folder.resolve()):
             raise InvalidRequestError("the destination lies inside the lab", hint="give a folder outside of it")
         self._all.trail.flush()
         try:
@@ -113,11 +112,28 @@ class Lab:
             destination.mkdir(mode=0o700, parents=True, exist_ok=True)
             count, size = self._copy(destination)
         except OSError as error:
-            raise StorageFullError(
+            kind = StorageFullError if error.errno in NO_ROOM else InvalidRequestError
+            raise kind(
                 f"the backup cannot be written: {error.strerror or error}", hint="what was copied so far is no lab; remove it"
             ) from error
         self._all.note(actor, audit.LAB, wanted.destination, {"blobs": count})
         return wire.Backup(path=str(destination), blobs=count, size_bytes=size)
+
+    def _destination(self, actor: Actor, wanted: str) -> Path:
+        """Return where a backup goes: who manages a lab over the network may not write anywhere on the server's disk."""
+        if "\0" in wanted or not Path(wanted).is_absolute():
+            raise InvalidRequestError(f"the destination {wanted!r} is no absolute path")
+        try:
+            destination = Path(wanted).resolve()
+        except (OSError, RuntimeError) as error:  # RuntimeError: links in a circle
+            raise InvalidRequestError(f"the destination {wanted!r} is no usable path") from error
+        root = self._all.config.backup_root
+        if not actor.is_local and (root is None or not destination.is_relative_to(Path(root).resolve())):
+            raise ForbiddenError(
+                "backups go below the server's backup_root" if root else "this server has no backup_root, below which backups go",
+                hint=f"give a folder below {root}" if root else "whoever runs the server can set backup_root",
+            )
+        return destination
 
     def _mark(self, blob_id: int, damaged_at: int | None) -> None:
         self._all.catalog.write(lambda tx: care.mark_damaged(tx, blob_id, damaged_at))

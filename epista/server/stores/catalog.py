@@ -137,9 +137,16 @@ class Catalog:
 
     def _migrate(self) -> None:
         # WAL is a property of the file, and cannot be changed within a transaction.
-        plain = sqlite3.connect(self._path, timeout=BUSY_SECONDS)
-        plain.execute("PRAGMA journal_mode=WAL")
-        plain.close()
+        with closing(sqlite3.connect(self._path, timeout=BUSY_SECONDS)) as plain:
+            try:
+                tables = {row[0] for row in plain.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+                if tables and "alembic_version" not in tables:
+                    raise SettingsError(f"the database {str(self._path)!r} is not a lab's", hint="give a new or an empty folder")
+                plain.execute("PRAGMA journal_mode=WAL")
+            except sqlite3.DatabaseError as error:
+                raise SettingsError(
+                    f"the catalog {str(self._path)!r} cannot be opened: {error}", hint="was it copied while it was in use?"
+                ) from error
         with self._writer.begin() as tx:
             known = tx.execute(text("SELECT name FROM sqlite_master WHERE name = 'alembic_version'")).first()
             found = tx.execute(text("SELECT version_num FROM alembic_version")).scalar() if known else None
