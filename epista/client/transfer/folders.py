@@ -133,7 +133,8 @@ def _file_trouble(path: Path) -> str | None:
         return f"cannot be read: {error.strerror}"
     if not stat.S_ISREG(mode):
         return "is no regular file"
-    return None if os.access(path, os.R_OK) else "cannot be read: permission denied"
+    can_read = os.access(path, os.R_OK, effective_ids=os.access in os.supports_effective_ids)
+    return None if can_read else "cannot be read: permission denied"
 
 
 def _rules(root: Path, ignore: str | Iterable[str] | None) -> GitIgnoreSpec:

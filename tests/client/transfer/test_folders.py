@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import subprocess
 import tempfile
 import unicodedata
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from epista.client.transfer import folders
-from epista.contract.errors import TransferError
+from epista.contract.errors import InvalidRequestError, TransferError, ValidationError
 
 # Without "!d/" beside rules for what is in d: pathspec takes back all of a folder, git only the folder itself.
 RULES = [
@@ -86,6 +87,77 @@ def test_rules_are_gitignore_syntax(tmp_path: Path) -> None:
 
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.sampled_from(RULES), min_size=1, max_size=4))
+def test_rules_mean_what_they_mean_to_git(rules: list[str]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        root = grow(Path(folder), "a", "b.tmp", "d/a", "d/b.tmp", "d/e/a", "d/e/f/b.tmp", "e/a", "e/d/a", "x y", "#a")
+        subprocess.run(["git", "init", "-q", folder], check=True)
+        (root / ".git" / "info" / "exclude").write_text("\n".join(rules))
+        listing = ["git", "-C", folder, "ls-files", "--others", "--exclude-from", ".git/info/exclude", "-z"]
+        listed = subprocess.run(listing, check=True, capture_output=True).stdout.decode().split("\0")[:-1]
+        assert sorted(folders.walk(root, ignore=rules).files) == sorted(listed)
+
+
+def test_a_rule_can_take_back_what_is_left_out_otherwise(tmp_path: Path) -> None:
+    grow(tmp_path, ".git/config", ".DS_Store")
+    assert taken(tmp_path, ignore=["!.git"]) == [".git/config"]
+
+
+def test_a_rule_that_is_none_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValidationError, match="gitignore"):
+        folders.walk(tmp_path, ignore=["!"])
+    with pytest.raises(InvalidRequestError, match="'inside', 'follow' or 'skip'"):
+        folders.walk(tmp_path, links="maybe")  # type: ignore[arg-type]
+
+
+def test_links_to_files_inside_are_followed_and_others_are_all_named(tmp_path: Path) -> None:
+    root = grow(tmp_path / "root", "real", "sub/x")
+    grow(tmp_path, "outside")
+    (root / "inside").symlink_to("real")
+    (root / "twice").symlink_to("inside")
+    (root / "leaves").symlink_to("../outside")
+    (root / "folder").symlink_to("sub")
+    (root / "nowhere").symlink_to("gone")
+    (root / "itself").symlink_to("itself")
+    found = folders.walk(root)
+    assert list(found.files) == ["inside", "real", "sub/x", "twice"]
+    assert list(found.problems) == ["folder", "itself", "leaves", "nowhere"]
+    assert "outside the folder" in found.problems["leaves"]
+    assert list(folders.walk(root, links="skip").files) == ["real", "sub/x"]
+    followed = folders.walk(root, links="follow")
+    assert list(followed.files) == ["folder/x", "inside", "leaves", "real", "sub/x", "twice"]
+    assert list(followed.problems) == ["itself", "nowhere"]
+
+
+def test_a_sibling_whose_name_begins_alike_is_outside(tmp_path: Path) -> None:
+    root = grow(tmp_path / "root", "a")
+    (root / "link").symlink_to(grow(tmp_path / "root2", "x") / "x")
+    assert list(folders.walk(root).problems) == ["link"]
+
+
+def test_links_that_lead_back_end(tmp_path: Path) -> None:
+    root = grow(tmp_path / "root", "sub/x")
+    (root / "sub" / "up").symlink_to("..")
+    found = folders.walk(root, links="follow")
+    assert list(found.files) == ["sub/x"]
+    assert found.left_out == ["sub/up/"]
+
+
+def test_a_link_that_rules_leave_out_is_no_problem(tmp_path: Path) -> None:
+    (grow(tmp_path, "a") / "venv").symlink_to("/usr")
+    assert taken(tmp_path, ignore=["venv"]) == ["a"]
+
+
+def test_the_folder_itself_may_be_a_link(tmp_path: Path) -> None:
+    grow(tmp_path / "real", "x")
+    (tmp_path / "link").symlink_to("real")
+    assert taken(tmp_path / "link") == ["x"]
+
+
+def test_pipes_are_named_and_not_opened(tmp_path: Path) -> None:
+    os.mkfifo(grow(tmp_path, "a") / "pipe")
+    assert folders.walk(tmp_path).problems == {"pipe": "is no regular file"}
+
+
 @contextlib.contextmanager
 def somebody() -> Iterator[Path]:
     """Be a user who may not read everything, as root may; yield a folder of that user."""
