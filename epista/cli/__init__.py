@@ -111,7 +111,7 @@ def _run(args: Sequence[str] | None) -> int:
         code: int | None = cli.main(args, prog_name="epista", standalone_mode=False)
         sys.stdout.flush()
     except click.ClickException as error:
-        error.show()
+        output.usage_error(error)
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
         return 130
@@ -121,7 +121,7 @@ def _run(args: Sequence[str] | None) -> int:
     except BrokenPipeError:
         # Whoever read has read enough. What is still buffered goes nowhere, or Python would complain at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+        return 141
     except OSError as error:
         output.error(EpistaError(f"{error.strerror or error}{f': {error.filename!r}' if error.filename else ''}"))
         return 1

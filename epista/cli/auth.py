@@ -51,9 +51,12 @@ def login(ctx: click.Context, link: str | None, *, token: str | None, api_url: s
         me = tokens.me(ws)
         if workspace:
             workspaces.get(ws)
+    if len(me.workspaces) == 1:
+        # So that commands without --workspace go on working when a second one is made.
+        (workspace,) = me.workspaces
     credentials.remember(file, url, Saved(token=token, workspace=workspace, user=me.user))
     output.line(f"signed in to {url} as {me.user}")
-    if len(me.workspaces) > 1 and not workspace:
+    if not workspace and me.workspaces:
         output.note(f"workspaces: {', '.join(me.workspaces)}; --workspace NAME or EPISTA_WORKSPACE_ID chooses one")
 
 
@@ -68,12 +71,11 @@ def status(ws: Workspace, *, as_json: bool) -> None:
         return
     output.fields(
         {
-            "server": ws.url,
+            "server": f"{ws.url}, of a lab in a folder, while this command ran" if ws.is_embedded else ws.url,
             "user": f"{me.user}, who manages the lab" if me.is_lab_admin else me.user,
             "workspaces": ", ".join(me.workspaces) or "none",
             "token": _about(me),
             "only in": ", ".join(me.experiments) if me.experiments is not None else None,
-            "saved in": str(settings.credentials_file(os.environ)),
         }
     )
 

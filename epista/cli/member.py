@@ -22,17 +22,24 @@ def member() -> None:
 @click.argument("user")
 @click.argument("role", type=click.Choice(ROLES))
 @click.option("--experiment", "experiments", multiple=True, metavar="NAME", help="Restrict to this experiment. Can be repeated.")
+@click.option("--new-link", is_flag=True, help="Print a sign-in link also for a user who has one, or has lost the token.")
 @options.as_json
 @options.on_workspace
 def add(
-    ws: Workspace, user: str, role: Literal["viewer", "editor", "admin"], *, experiments: tuple[str, ...], as_json: bool
+    ws: Workspace,
+    user: str,
+    role: Literal["viewer", "editor", "admin"],
+    *,
+    experiments: tuple[str, ...],
+    new_link: bool,
+    as_json: bool,
 ) -> None:
     """
     Make USER a member, or change what the member may do.
 
-    For a user who is new to the lab it prints a sign-in link, which works once.
+    For a user who cannot sign in yet it prints a sign-in link, which works once.
     """
-    made = workspaces.add_member(ws, user, role, experiments=experiments or None)
+    made = workspaces.add_member(ws, user, role, experiments=experiments or None, new_link=new_link)
     if as_json:
         output.json(made)
         return

@@ -11,6 +11,7 @@ from typing import Any, Concatenate, NoReturn, ParamSpec, TypeVar
 
 import click
 
+from epista.cli import output
 from epista.client import settings
 from epista.client.workspace import Workspace
 from epista.contract.errors import EpistaError
@@ -150,5 +151,5 @@ def _refuse(constant: str) -> NoReturn:
 def _opened(ctx: click.Context) -> Workspace:
     where = location(ctx)
     if where is not None and not settings.is_url(where) and "://" not in where and not Path(where).expanduser().exists():
-        click.echo(f"a new lab in {where!r}", err=True)
+        output.note(f"a new lab in {where!r}")
     return Workspace(where, workspace=workspace_name(ctx))

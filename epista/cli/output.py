@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,7 +16,22 @@ from epista.client.listings import moment, printable, size
 from epista.contract.assets import AssetRef
 from epista.contract.errors import EpistaError, ValidationError
 
-__all__ = ["assets", "count", "error", "fields", "json", "line", "moment", "note", "pretty", "size", "status", "table", "warning"]
+__all__ = [
+    "assets",
+    "count",
+    "error",
+    "fields",
+    "json",
+    "line",
+    "moment",
+    "note",
+    "pretty",
+    "size",
+    "status",
+    "table",
+    "usage_error",
+    "warning",
+]
 
 RIGHT = {"size", "version", "assets", "number"}
 """The columns whose cells end at the right."""
@@ -41,13 +57,14 @@ def note(text: str) -> None:
     _write(printable(text), err=True)
 
 
-def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Print rows below a quiet header; the last column is as long as it likes."""
+def table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, cut: bool = False) -> None:
+    """Print rows below a quiet header; the last column is as long as it likes, or is *cut* to what fits a terminal."""
     cells = [[printable(cell) for cell in row] for row in rows]
     widths = [max(map(_width, column)) for column in zip(columns, *cells, strict=True)][:-1]
     _write(click.style(_row(columns, columns, widths), dim=True))
     for row in cells:
-        _write(_row(columns, row, widths))
+        text = _row(columns, row, widths)
+        _write(_fitting(text) if cut and sys.stdout.isatty() else text)
 
 
 def fields(values: Mapping[str, str | None]) -> None:
@@ -91,8 +108,15 @@ def error(problem: EpistaError) -> None:
     if isinstance(problem, ValidationError) and len(problem.violations) > 1:
         for violation in problem.violations:
             note(f"  {violation.get('path') or '(whole)'}: {violation.get('message')}")
-    for more in problem.hint.split("\n") if problem.hint else ():
-        _write(f"{click.style('hint:', dim=True)} {printable(more)}", err=True)
+    if problem.hint:
+        _hint(problem.hint)
+
+
+def usage_error(problem: click.ClickException) -> None:
+    """Print what makes no sense in a command line, on stderr."""
+    _write(f"{click.style('error:', fg='red', bold=True)} {printable(problem.format_message())}", err=True)
+    if isinstance(problem, click.UsageError) and problem.ctx:
+        _hint(f"{problem.ctx.command_path} --help")
 
 
 def warning(
@@ -105,6 +129,14 @@ def warning(
 ) -> None:
     """Print a warning for people: what is said, not where in the code."""
     _write(f"{click.style('warning:', fg='yellow')} {printable(str(message))}", err=True)
+
+
+def _hint(text: str) -> None:
+    first, *rest = text.split("\n")
+    _write(f"{click.style('hint:', dim=True)} {printable(first)}", err=True)
+    for more in rest:
+        # Below the first line, because a caret may point into it.
+        _write(f"      {printable(more)}", err=True)
 
 
 def _write(text: str, *, err: bool = False) -> None:
@@ -120,6 +152,15 @@ def _row(columns: Sequence[str], cells: Sequence[str], widths: Sequence[int]) ->
 def _padded(text: str, width: int, *, right: bool = False) -> str:
     room = " " * (width - _width(text))
     return room + text if right else text + room
+
+
+def _fitting(text: str) -> str:
+    room = shutil.get_terminal_size().columns
+    if _width(text) <= room:
+        return text
+    while _width(text) >= room:
+        text = text[:-1]
+    return text + "…"
 
 
 def _width(text: str) -> int:

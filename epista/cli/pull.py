@@ -18,8 +18,9 @@ def pull(ws: Workspace, ref: str, dest: str, *, version: str | None) -> None:
     """
     Download a file or a folder.
 
-    Prints the path that was written. REF is a key, a folder, a bare name or an id. A file goes into DEST if that is a folder or ends in '/', else to DEST itself;
-    what is in a folder goes right into DEST. Every file is verified; one that is there already is left alone.
+    Prints the path that was written. REF is a key, a folder, a bare name or an id. A file goes into DEST if that is a folder
+    or ends in '/', else to DEST itself; what is in a folder goes right into DEST. Every file is verified; one that is there
+    already is left alone.
     """
     try:
         path = ws.fetch(ref, dest, version=version)

@@ -67,9 +67,12 @@ def put(
             else:
                 place = folder + name if key.endswith("/") else key
                 made.append(ws.put_file(place, path, kind=kind, format=format, **given))
-    finally:
-        # Also when a later path fails: what was put before stays.
-        _receipt(made, as_json)
+    except BaseException:
+        if made:
+            # What was put before a later path failed stays.
+            _receipt(made, as_json)
+        raise
+    _receipt(made, as_json)
 
 
 def _receipt(made: list[Asset], as_json: bool) -> None:

@@ -45,6 +45,7 @@ def search(ws: Workspace, query: tuple[str, ...], *, limit: int, as_json: bool) 
                 )
                 for hit in shown
             ],
+            cut=True,
         )
     output.note(f"{hits.total:,} found" + (f", {len(shown):,} shown" if len(shown) < hits.total else ""))
     for note in hits.notes:

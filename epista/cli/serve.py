@@ -35,8 +35,8 @@ def serve(
     """
     Serve a lab to others, from a folder.
 
-    LAB is the folder, made if absent. [default: lab] Prints the address, and for a new lab a sign-in link that works once. Settings come from --config, then from EPISTA_SERVER_*
-    variables, then from here.
+    LAB is the folder, made if absent. [default: lab] Prints the address, and for a new lab a sign-in link that works once.
+    Settings come from --config, then from EPISTA_SERVER_* variables, then from here.
     """
     from epista.server import config
     from epista.server.serve import run

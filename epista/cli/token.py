@@ -70,7 +70,7 @@ def list_(ws: Workspace, *, as_json: bool) -> None:
         output.note("no tokens yet")
     else:
         output.table(
-            ("id", "name", "state", "created (UTC)", "ends (UTC)", "scopes", "only in"),
+            ("id", "name", "state", "created (UTC)", "ends (UTC)", "only in", "scopes"),
             [
                 (
                     one.id,
@@ -78,8 +78,8 @@ def list_(ws: Workspace, *, as_json: bool) -> None:
                     _state(one),
                     output.moment(one.created_at),
                     output.moment(one.expires_at) if one.expires_at else "",
-                    ", ".join(one.scopes),
                     ", ".join((*([one.workspace] if one.workspace else []), *(one.experiments or ()))),
+                    ", ".join(one.scopes),
                 )
                 for one in found
             ],
