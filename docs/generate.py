@@ -24,16 +24,25 @@ HERE = Path(__file__).parent / "reference"
 MADE = "<!-- Made by `python -m docs.generate`; changes here are lost. -->\n\n"
 """What each generated page begins with."""
 
+_ABOUT_HTTP = """\
+Generated from `epista/contract/endpoints.py`; the same rows make `/openapi.json`. Fields that stand in the path travel there,
+the others as query parameters of GET and DELETE, and as a JSON object otherwise. A field that an endpoint does not know is
+refused. Tokens travel as `Authorization: Bearer TOKEN`. Errors are `application/problem+json` (RFC 9457) with `code`, `hint`,
+`details` and `request_id`: see [errors](errors.md). *Retry*: `safe` requests may be sent again; `key` ones with the same
+`Idempotency-Key`, under which the reply is kept for a day; `never` ones may not.
+"""
+
+_ABOUT_FORMATS = """\
+The longest matching extension of a key decides, in any case; `.gz` and `.bgz` wrap any of them. *Put and read* says whether
+Epista turns objects into this format and back; any can be stored as a file, and read with `format="bytes"`.
+"""
+
 
 def http() -> str:
     """Return the page of the HTTP API."""
     lines = [
         "# HTTP API\n",
-        "Generated from `epista/contract/endpoints.py`; the same rows make `/openapi.json`. Fields that stand in the path",
-        "travel there, the others as query parameters of GET and DELETE, and as a JSON object otherwise. A field that an endpoint",
-        "does not know is refused. Tokens travel as `Authorization: Bearer TOKEN`. Errors are `application/problem+json` (RFC 9457) with",
-        "`code`, `hint`, `details` and `request_id`: see [errors](errors.md). *Retry*: `safe` requests may be sent again; `key`",
-        "ones with the same `Idempotency-Key`, under which the reply is kept for a day; `never` ones may not.\n",
+        _ABOUT_HTTP,
         "| name | request | scope | retry |\n|---|---|---|---|",
     ]
     lines += [
@@ -101,8 +110,7 @@ def formats_page() -> str:
     """Return the page of the formats."""
     lines = [
         "# Formats\n",
-        "The longest matching extension of a key decides, in any case; `.gz` and `.bgz` wrap any of them. *Put and read* says whether",
-        'Epista turns objects into this format and back; any can be stored as a file, and read with `format="bytes"`.\n',
+        _ABOUT_FORMATS,
         "| format | kind | extensions | media type | put and read |\n|---|---|---|---|---|",
     ]
     known = {row.name: row for row in serializer_rows()}

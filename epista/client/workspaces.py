@@ -33,15 +33,21 @@ def members(here: Session) -> tuple[wire.Member, ...]:
 
 
 def add_member(
-    here: Session, user: str, role: Literal["viewer", "editor", "admin"], *, experiments: Iterable[str] | None = None
+    here: Session,
+    user: str,
+    role: Literal["viewer", "editor", "admin"],
+    *,
+    experiments: Iterable[str] | None = None,
+    new_link: bool = False,
 ) -> wire.Member:
     """
     Make a user a member, or change what the member may do.
 
-    For a user who is new to the lab the result has a `sign_in_link`, which works once and is shown this once.
+    For a user who cannot sign in yet, or with *new_link* for any, the result has a `sign_in_link`, which works once and is
+    shown this once.
     """
     restricted = None if experiments is None else tuple(experiments)
-    wanted = wire.AddMember(workspace=here.name, user=user, role=role, experiments=restricted)
+    wanted = wire.AddMember(workspace=here.name, user=user, role=role, experiments=restricted, new_link=new_link)
     return here.wire.call("workspaces.add_member", wanted, reply=wire.Member)
 
 
