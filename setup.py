@@ -47,7 +47,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11",
     packages=find_packages(include=["epista", "epista.*"]),
-    package_data={"epista": ["py.typed", "demo_data/*", "server/stores/migrations/*.mako"]},
+    package_data={"epista": ["py.typed", "demo_data/*"]},
     install_requires=[
         "alembic>=1.14",
         "click>=8.1",

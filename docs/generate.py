@@ -84,9 +84,10 @@ def policy_page() -> str:
         role = policy.LEAST_ROLE.get(scope, "manager of the lab" if scope == "lab" else "anybody")
         lines.append(f"| `{scope}` | {meaning} | {role} |")
     lines.append(f"\nRoles, from least to most: {', '.join(ROLES)}.\n\n| scope | endpoints |\n|---|---|")
-    for scope in (None, "any", *SCOPES):
-        names = ", ".join(f"`{row.name}`" for row in ENDPOINTS if row.scope == scope)
-        lines.append(f"| {scope or 'no token'} | {names} |")
+    scopes: tuple[str | None, ...] = (None, "any", *SCOPES)
+    for scope_or_none in scopes:
+        names = ", ".join(f"`{row.name}`" for row in ENDPOINTS if row.scope == scope_or_none)
+        lines.append(f"| {scope_or_none or 'no token'} | {names} |")
     return "\n".join(lines) + "\n"
 
 
@@ -117,7 +118,7 @@ def formats_page() -> str:
     for row in formats.FORMATS:
         extensions = " ".join(f"`.{extension}`" for extension in row.extensions)
         serializer = known.get(row.name)
-        extra = f"yes, with `epista[{serializer.extra}]`" if serializer and serializer.extra else "yes" if serializer else ""
+        extra = "" if serializer is None else f"yes, with `epista[{serializer.extra}]`" if serializer.extra else "yes"
         lines.append(f"| {row.name} | {row.kind} | {extensions} | {row.media_type} | {extra} |")
     return "\n".join(lines) + "\n"
 
