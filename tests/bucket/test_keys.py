@@ -134,7 +134,7 @@ def test_05_a_bare_key_is_read_in_the_experiment_then_at_the_root_and_nowhere_el
     assert root("x.txt") == "root"
     with pytest.raises(epista.KeyNotFoundError):
         ws("y.txt")
-    assert {key: ws(key) for key in ws.keys()} == {"EXP-12/x.txt": "mine", "EXP-13/y.txt": "elsewhere", "x.txt": "mine"}
+    assert {key: ws(key) for key in ws.keys("")} == {"EXP-12/x.txt": "mine", "EXP-13/y.txt": "elsewhere", "x.txt": "mine"}
 
 
 KEYS = 100_000
@@ -148,8 +148,8 @@ def _fill(tx: Connection) -> None:
         "INSERT INTO blobs (id, sha256, size, object, offset, created_at) VALUES (1, 'none', 0, 'none', 0, 0)",
         "INSERT INTO assets (id, uid, workspace_id, key, experiment, name, kind, format, head_id) "
         f"{numbers} SELECT n, 'as_' || n, 1, (n % 10) || '/' || {digits}, n % 10, {digits}, 'OTHER', 'bytes', n FROM numbers",
-        "INSERT INTO versions (id, uid, asset_id, number, blob_id, kind, format, options, meta, tags, created_at, author_id, note) "
-        f"{numbers} SELECT n, 've_' || n, n, 1, 1, 'OTHER', 'bytes', '{{}}', '{{}}', '[]', n, 1, 'put' FROM numbers",
+        "INSERT INTO versions (id, uid, asset_id, number, blob_id, kind, format, options, meta, tags, created_at, author_id, "
+        f"note) {numbers} SELECT n, 've_' || n, n, 1, 1, 'OTHER', 'bytes', '{{}}', '{{}}', '[]', n, 1, 'put' FROM numbers",
     ):
         tx.exec_driver_sql(sql)
 
@@ -176,6 +176,11 @@ def test_06_a_hundred_thousand_keys_list_complete_and_sorted_in_bounded_memory(t
     assert grown_bytes < 6_000_000
 
 
+def level(ws: epista.Workspace, path: str, *, limit: int, after: str | None) -> wire.Level:
+    """Ask for one page of `ls` that is smaller than those the client asks for."""
+    return ws.wire.call("assets.level", wire.ListLevel(workspace=ws.name, path=path, limit=limit, after=after))
+
+
 def test_07_pages_of_ls_show_no_key_twice_and_miss_none_while_others_put(ws: epista.Workspace, folder: Path) -> None:
     there = [asset.key for asset in ws.put_dir("d", _many_files(folder, 20, 60))]
     busy = threading.Event()
@@ -191,7 +196,9 @@ def test_07_pages_of_ls_show_no_key_twice_and_miss_none_while_others_put(ws: epi
         assert busy.wait(30)
         after = None
         while True:
-            page = ws.wire.call("assets.level", wire.ListLevel(workspace=ws.name, path="d", limit=3, after=after), reply=wire.Level)
+            page = ws.wire.call(
+                "assets.level", wire.ListLevel(workspace=ws.name, path="d", limit=3, after=after), reply=wire.Level
+            )
             shown += [asset.key for asset in page.assets]
             after = page.next
             if after is None:
@@ -214,7 +221,7 @@ def test_07_ls_has_folders_and_assets_of_one_level_over_all_its_pages(ws: epista
     shown: list[str] = []
     after = None
     while True:
-        page = ws.wire.call("assets.level", wire.ListLevel(workspace=ws.name, path="d", limit=1, after=after), reply=wire.Level)
+        page = level(ws, "d", limit=1, after=after)
         shown += [*page.folders, *(asset.key for asset in page.assets)]
         after = page.next
         if after is None:

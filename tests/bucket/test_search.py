@@ -192,7 +192,9 @@ def test_65_a_misspelt_field_names_the_nearest_and_an_unknown_path_is_a_note(ws:
     assert hits.notes == ("no asset has metadata at 'temprature'; nearest: 'temperature'",)
 
 
-@pytest.mark.parametrize("query", ["EXP-12/cells.fcs", "cells.fcs", "EXP-12", "key:EXP-12/cells.fcs", "key:EXP-12/", "exp-12/CELLS"])
+@pytest.mark.parametrize(
+    "query", ["EXP-12/cells.fcs", "cells.fcs", "EXP-12", "key:EXP-12/cells.fcs", "key:EXP-12/", "exp-12/CELLS"]
+)
 def test_66_a_key_needs_no_quoting(ws: epista.Workspace, query: str) -> None:
     ws.put("EXP-12/cells.fcs", b"not really")
     ws.put("EXP-1/12-cells.txt", "x")

@@ -92,7 +92,7 @@ def test_72_the_bytes_are_alike_on_every_system(ws: epista.Workspace) -> None:
 
 def _frames() -> dict[str, pd.DataFrame]:
     zoned = pd.date_range("2026-03-28", periods=3, freq="D", tz="Europe/Berlin")
-    frames = {
+    return {
         "numpy": pd.DataFrame({str(t): np.array([0, 1, 2], t) for t in ("int8", "uint64", "float32", "float64", "bool")}),
         "nullable": pd.DataFrame({"i": pd.array([1, None, 2**62 + 1], "Int64"), "b": pd.array([True, None, False], "boolean")}),
         "strings": pd.DataFrame({"s": ["a", None, ""]}),
@@ -100,11 +100,10 @@ def _frames() -> dict[str, pd.DataFrame]:
         "time zone": pd.DataFrame({"t": zoned, "d": pd.to_timedelta([1, 2, 3], unit="s")}),
         "named index": pd.DataFrame({"n": [1, 2, 3]}, index=pd.Index(["x", "y", "z"], name="well")),
         "range index": pd.DataFrame({"n": [1, 2, 3]}, index=pd.RangeIndex(5, 11, 2)),
-        "time index": pd.DataFrame({"n": [1, 2, 3]}, index=pd.DatetimeIndex(zoned, freq=None)),
+        "time index": pd.DataFrame({"n": [1, 2, 3]}, index=pd.DatetimeIndex(list(zoned))),
         "two levels": pd.DataFrame({"n": [1, 2]}, index=pd.MultiIndex.from_tuples([("A", 1), ("B", 2)], names=["row", "column"])),
         "empty": pd.DataFrame({"n": pd.Series([], dtype="int16")}),
     }
-    return frames
 
 
 @pytest.mark.parametrize("name", _frames())
@@ -156,7 +155,7 @@ FIGURES: dict[str, tuple[Callable[[], Any], tuple[str, ...], str, str]] = {
     "matplotlib": (_matplotlib, ("png", "svg", "pdf", "jpg"), "html", "png, svg, pdf, jpg"),
     "plotly": (lambda: plotly.graph_objects.Figure({"data": [{"y": [1, 2]}]}), ("html",), "gif", "html, png, svg"),
     "altair": (
-        lambda: altair.Chart(altair.Data(values=[{"x": 1}])).mark_point().encode(x="x:Q"),
+        lambda: altair.Chart(pd.DataFrame({"x": [1]})).mark_point().encode(x="x:Q"),
         ("html", "png", "svg", "pdf"),
         "jpg",
         "html, png, svg, pdf",
@@ -205,7 +204,21 @@ class _Bomb:
         return Path.touch, (self._trace,)
 
 
-NAMES = ["x.pkl", "x.pickle", "x.joblib", "x.npy", "x.npz", "x.parquet", "x.csv", "x.json", "x.h5", "x.bin", "x", "x.csv.gz", "x.arrow"]
+NAMES = [
+    "x.pkl",
+    "x.pickle",
+    "x.joblib",
+    "x.npy",
+    "x.npz",
+    "x.parquet",
+    "x.csv",
+    "x.json",
+    "x.h5",
+    "x.bin",
+    "x",
+    "x.csv.gz",
+    "x.arrow",
+]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -265,7 +278,7 @@ def test_78_import_epista_loads_no_pandas() -> None:
     assert subprocess.run([sys.executable, "-c", command], capture_output=True, text=True, check=True).stdout == "[]\n"
 
 
-_PLUGIN = '''
+_PLUGIN = """
 import epista
 
 class Plate:
@@ -278,15 +291,15 @@ def register():
         write=lambda plate, mark="p": (mark + " ".join(plate.wells)).encode(),
         read=lambda data, mark="p": Plate(data.decode().removeprefix(mark).split()),
     )
-'''
+"""
 
-_USE = '''
+_USE = """
 import sys, epista, plates
 with epista.Workspace(sys.argv[1]) as ws:
     print(ws.put("x.plate", plates.Plate(["A1", "B2"]), mark="#").format)
     print(ws("x.plate").wells, ws("x.plate", format="bytes"))
     print([row.source for row in epista.formats() if row.name == "plate"])
-'''
+"""
 
 
 def test_78_a_plug_in_registers_by_entry_point(tmp_path: Path) -> None:

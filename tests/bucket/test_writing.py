@@ -271,9 +271,7 @@ def test_39_put_dir_is_the_same_with_and_without_slash(ws: epista.Workspace, fol
     assert ws.keys() == ["t/a.txt", "t/sub/b.txt"]
 
 
-def test_39_an_empty_prefix_means_the_active_experiment(
-    open_workspace: Callable[..., epista.Workspace], folder: Path
-) -> None:
+def test_39_an_empty_prefix_means_the_active_experiment(open_workspace: Callable[..., epista.Workspace], folder: Path) -> None:
     (folder / "a.txt").write_text("a")
 
     assert [asset.key for asset in open_workspace(experiment="EXP-1").put_dir("", folder)] == ["EXP-1/a.txt"]
@@ -286,11 +284,11 @@ def test_40_put_dir_metadata_reaches_every_file(ws: epista.Workspace, folder: Pa
         (folder / name).write_text(name)
 
     ws.put_dir("d", folder, meta={"run": 7}, tags=["qc"])
-    assert [ws.get_meta(key) for key in ws.keys()] == [{"run": 7}, {"run": 7}]
+    assert [ws.get_meta(key) for key in ws.keys("")] == [{"run": 7}, {"run": 7}]
     assert [asset.tags for asset in ws.assets()] == [("qc",), ("qc",)]
 
     ws.put_dir("d", folder, meta=lambda name: {"name": name} if name.startswith("sub/") else None)
-    assert {key: ws.get_meta(key) for key in ws.keys()} == {"d/a.txt": {"run": 7}, "d/sub/b.txt": {"name": "sub/b.txt"}}
+    assert {key: ws.get_meta(key) for key in ws.keys("")} == {"d/a.txt": {"run": 7}, "d/sub/b.txt": {"name": "sub/b.txt"}}
 
 
 def test_41_what_tools_leave_behind_stays_out_at_any_depth_and_hidden_data_goes_in(ws: epista.Workspace, folder: Path) -> None:
@@ -339,7 +337,7 @@ def test_42_a_link_that_leaves_the_folder_is_refused_with_its_name(ws: epista.Wo
     assert ws.keys() == ["d/a.txt"]
     (root / "nowhere.txt").unlink()
     ws.put_dir("d", root, links="follow")
-    assert {key: ws(key) for key in ws.keys()} == {"d/a.txt": "a", "d/sub/inside.txt": "a", "d/sub/leaves.txt": "outside"}
+    assert {key: ws(key) for key in ws.keys("")} == {"d/a.txt": "a", "d/sub/inside.txt": "a", "d/sub/leaves.txt": "outside"}
 
 
 def test_42_loops_end(ws: epista.Workspace, folder: Path) -> None:
@@ -577,5 +575,3 @@ def test_49_versioning_cannot_be_turned_off(server: Server, ws: epista.Workspace
         refused = api.try_put("x.txt", b"2", **{option: False})
         assert (refused.status_code, refused.json()["code"]) == (400, "invalid_request")
     assert [version["number"] for version in api.ok(api.get("~/versions", key="x.txt"))["versions"]] == [1]
-
-
