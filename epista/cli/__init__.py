@@ -121,7 +121,7 @@ def _run(args: Sequence[str] | None) -> int:
     except BrokenPipeError:
         # Whoever read has read enough. What is still buffered goes nowhere, or Python would complain at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
+        return 1
     except OSError as error:
         output.error(EpistaError(f"{error.strerror or error}{f': {error.filename!r}' if error.filename else ''}"))
         return 1
