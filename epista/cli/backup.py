@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+
 import click
 
 from epista.cli import options, output
@@ -24,4 +26,4 @@ def backup(ws: Workspace, dest: str, *, as_json: bool) -> None:
         output.json(made)
     else:
         output.line(f"{made.path}: {output.count(made.blobs, 'blob file')}, {output.size(made.size_bytes)}")
-        output.note("open it like any lab: epista --lab DEST ls")
+        output.note(f"open it like any lab: epista --lab {shlex.quote(made.path)} ls")

@@ -6,6 +6,7 @@ import hashlib
 import shlex
 import tempfile
 import time
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,10 @@ from epista.contract.errors import SettingsError, TransferError
 DATA = Path(__file__).parent.parent / "demo_data"
 """Real data sets, small ones; SOURCES.md says where they come from."""
 
-SUMMARY = "DEMO/penguins-by-species.parquet"
+PENGUINS = "DEMO/data/penguins.csv"
+"""The table that the demo reads."""
+
+SUMMARY = "DEMO/species.parquet"
 """The table that the demo makes."""
 
 _FOLDER = "epista-demo"
@@ -56,18 +60,24 @@ def demo(ctx: click.Context, source: Path | None) -> None:
     everything back, and compares every sha256. May be run again. Exits with 1 if anything differs.
     """
     began = time.monotonic()
+    below = f"DEMO/{source.resolve().name or 'files'}/" if source else "DEMO/data/"
+    source = source or DATA
     where = options.location(ctx) or _FOLDER
     folder = None if settings.is_url(where) else Path(where).expanduser()
     if folder is not None:
         _refuse_a_lab_in_use(folder)
+        if folder.resolve().is_relative_to(source.resolve()):
+            raise click.UsageError(
+                f"the lab in '{where}' would be put into itself: with --lab, name a folder outside of '{source}'"
+            )
     with Workspace(where, workspace=options.workspace_name(ctx) or (WORKSPACE if folder else None)) as ws:
         if folder is not None:
             (folder / _MARK).write_text("made by epista demo\n", encoding="utf-8")
-        _say("open", f"Workspace({where!r})", "a lab in a folder, with its own server" if folder else ws.url)
-        made = _put(ws, source or DATA)
-        tables = [] if source else _make_a_table(ws)
-        _look(ws, made)
-        differing = _fetch(ws, source or DATA, made, near=folder)
+        _say("open", f"the lab in the folder {where}" if folder else f"the lab at {where}")
+        made = _put(ws, source, below)
+        tables = _make_a_table(ws) if source == DATA else []
+        _look(ws)
+        differing = _fetch(ws, source, below, made, near=folder)
     equal = len(made) - len(differing)
     differing += tables
     output.line("")
@@ -80,64 +90,62 @@ def demo(ctx: click.Context, source: Path | None) -> None:
     ctx.exit(1 if differing else 0)
 
 
-def _put(ws: Workspace, source: Path) -> list[Asset]:
-    prefix = f"DEMO/{source.resolve().name or 'files'}"
+def _put(ws: Workspace, source: Path, below: str) -> list[Asset]:
     # Everything: what is compared in the end is every file there is.
-    made = ws.put_dir(prefix, source, meta=_ABOUT.get, tags=["demo"], ignore=(), links="follow")
+    made = ws.put_dir(below, source, meta=_ABOUT.get if source == DATA else None, tags=["demo"], ignore=(), links="follow")
     if not made:
         raise TransferError(f"there are no files below {str(source)!r}", hint="name a folder with some")
     size = output.size(sum(one.size_bytes for one in made))
-    _say("put", f"put_dir({prefix!r}, ...)", f"{output.count(len(made), 'file')}, {size}")
+    _say("put", f"{output.count(len(made), 'file')}, {size}, below {below}")
     return made
 
 
 def _make_a_table(ws: Workspace) -> list[str]:
-    """Make a DataFrame of a table in the lab, put it twice, read it back, and return what differs."""
+    """Make a DataFrame of a table in the lab, put two versions of it, read them back, and return what differs."""
     import pandas as pd
 
-    penguins = ws(f"DEMO/{DATA.name}/penguins.csv")
-    _say("read", f"ws('DEMO/{DATA.name}/penguins.csv')", f"a DataFrame of {len(penguins)} rows, typed")
+    penguins = ws(PENGUINS)
+    _say("read", f"{PENGUINS}, a DataFrame of {len(penguins)} rows")
     first = penguins.groupby("species").size().rename("penguins").reset_index()
     second = penguins.groupby("species", as_index=False)[["bill_length_mm", "body_mass_g"]].mean()
-    ws.put(SUMMARY, first, tags=["demo"], inputs=[f"DEMO/{DATA.name}/penguins.csv"])
-    asset = ws.put(SUMMARY, second, tags=["demo"], inputs=[f"DEMO/{DATA.name}/penguins.csv"], meta={"n": len(penguins)})
-    _say("put", f"put({SUMMARY!r}, table)", "a DataFrame, and then a second version of it")
+    ws.put(SUMMARY, first, tags=["demo"], inputs=[PENGUINS])
+    asset = ws.put(SUMMARY, second, tags=["demo"], inputs=[PENGUINS], meta={"n": len(penguins)})
+    _say("put", f"a DataFrame as {SUMMARY}, and then another")
     versions = ws.versions(SUMMARY)
-    _say("history", f"versions({SUMMARY!r})", f"{output.count(len(versions), 'version')}, the newest by {versions[0].created_by}")
+    _say("history", f"{SUMMARY} has {output.count(len(versions), 'version')}, the newest by {versions[0].created_by}")
     source = asset.lineage.inputs[0]
-    _say("lineage", "asset.lineage", f"made from {source.key}, version {source.number}")
+    _say("lineage", f"{SUMMARY} was made from {source.key}, version {source.number}")
     problems = []
     for wanted, version in ((second, versions[0]), (first, versions[1])):
         try:
             pd.testing.assert_frame_equal(ws(SUMMARY, version=version.id), wanted)
         except AssertionError as error:
             problems.append(f"{SUMMARY}, version {version.number}: {str(error).splitlines()[0]}")
-    _say("compare", f"ws({SUMMARY!r}, ...)", "NOT as they were" if problems else "both versions come back as they were")
+    _say("compare", f"{2 - len(problems)} of 2 DataFrames read back as they were")
     return problems
 
 
-def _look(ws: Workspace, made: list[Asset]) -> None:
+def _look(ws: Workspace) -> None:
     level = ws.ls("DEMO/")
-    _say("list", "ls('DEMO/')", f"{output.count(len(level.folders), 'folder')} and {output.count(len(level.assets), 'asset')}")
-    query = "kind:TABLE" if made[0].key.startswith(f"DEMO/{DATA.name}/") else f"key:DEMO/ kind:{made[0].kind}"
-    hits = ws.search(query)
-    first = f", such as {hits[0].key}" if hits else ""
-    _say("search", f"search({query!r})", f"{output.count(hits.total, 'hit')}{first}")
+    _say("list", f"DEMO/ has {output.count(len(level.folders), 'folder')} and {output.count(len(level.assets), 'asset')}")
+    hits = ws.search("kind:TABLE")
+    _say("search", f"kind:TABLE finds {hits.total:,}" + (f", such as {hits[0].key}" if hits else ""))
 
 
-def _fetch(ws: Workspace, source: Path, made: list[Asset], *, near: Path | None) -> list[str]:
+def _fetch(ws: Workspace, source: Path, below: str, made: list[Asset], *, near: Path | None) -> list[str]:
     """Fetch what was put into a folder that is thrown away, and return the keys whose bytes differ in any of three places."""
-    prefix = f"DEMO/{source.resolve().name or 'files'}/"
+    # A name may be stored in another spelling (NFC) than the disk's.
+    files = {unicodedata.normalize("NFC", path.relative_to(source).as_posix()): path for path in source.rglob("*")}
     # Beside the lab, where there is room for as much again; the system's folder may be small.
     with tempfile.TemporaryDirectory(prefix="epista-demo-", dir=near.resolve().parent if near else None) as there:
-        ws.fetch(prefix, there)
-        _say("fetch", f"fetch({prefix!r}, ...)", "every file verified on its way")
+        ws.fetch(below, there)
+        _say("fetch", f"{below}, every file verified on its way")
         differing = []
         for asset in made:
-            name = asset.key.removeprefix(prefix)
-            if not _sha256(source / name) == _sha256(Path(there, name)) == asset.sha256:
+            name = asset.key.removeprefix(below)
+            if not _sha256(files.get(name, source / name)) == _sha256(Path(there, name)) == asset.sha256:
                 differing.append(asset.key)
-    _say("compare", "sha256", f"{len(made) - len(differing)} of {len(made)} alike on disk, in the lab and fetched back")
+    _say("compare", f"{len(made) - len(differing)} of {len(made)} sha256 alike: on disk, in the lab, and fetched back")
     return differing
 
 
@@ -157,8 +165,8 @@ def _sha256(path: Path) -> str:
         return "missing"
 
 
-def _say(step: str, call: str, outcome: str) -> None:
-    output.line(f"{step:<8} {call:<49} {outcome}")
+def _say(step: str, outcome: str) -> None:
+    output.line(f"{step:<8} {outcome}")
 
 
 def _next(where: str, key: str) -> None:

@@ -99,8 +99,8 @@ def metadata(command: F) -> F:
         multiple=True,
         metavar="NAME=VALUE",
         callback=_document,
-        help="Metadata: NAME=VALUE, where a VALUE that is JSON is taken as such and dots in NAME nest; or a whole JSON object, "
-        "as it is or as @FILE. '{}' clears it. Can be repeated.",
+        help="Metadata. VALUE may be JSON, and dots in NAME nest; or a whole JSON object, or @FILE with one. '{}' clears it. "
+        "Can be repeated.",
     )(command)
 
 

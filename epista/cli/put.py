@@ -70,12 +70,12 @@ def put(
     except BaseException:
         if made:
             # What was put before a later path failed stays.
-            _receipt(made, as_json)
+            _receipt(made, key, as_json)
         raise
-    _receipt(made, as_json)
+    _receipt(made, key, as_json)
 
 
-def _receipt(made: list[Asset], as_json: bool) -> None:
+def _receipt(made: list[Asset], key: str, as_json: bool) -> None:
     if as_json:
         output.json(Assets(assets=tuple(made)))
     elif len(made) <= _MANY and made:
@@ -84,4 +84,4 @@ def _receipt(made: list[Asset], as_json: bool) -> None:
             [(str(one.number), one.kind, output.size(one.size_bytes), one.sha256[:12], one.key) for one in made],
         )
     else:
-        output.line(f"{output.count(len(made), 'file')}, {output.size(sum(one.size_bytes for one in made))}")
+        output.line(f"{output.count(len(made), 'file')}, {output.size(sum(one.size_bytes for one in made))}, below {key}")

@@ -85,7 +85,7 @@ def test_many_files_are_counted_instead_of_listed(run: Run, tmp_path: Path) -> N
     for number in range(21):
         (tmp_path / "many" / f"{number}.txt").write_text(str(number), encoding="utf-8")
 
-    assert run("put", "many", "EXP-12").out == "21 files, 32 B\n"
+    assert run("put", "many", "EXP-12").out == "21 files, 32 B, below EXP-12\n"
 
 
 def test_metadata_tags_kind_and_inputs_are_recorded(run: Run, plate: Path) -> None:
