@@ -23,6 +23,7 @@ EXTRAS["test"] = sorted(
         "pytest>=8.3",
         "pytest-timeout>=2.3",
         "responses>=0.25",
+        "schemathesis>=4.20",
         "vl-convert-python>=1.7",
     }
 )

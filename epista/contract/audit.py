@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
+
+import msgspec
 
 from epista.contract.messages import Cursor, Instant, PageSize, Reply, Request, Text
 
@@ -112,7 +114,7 @@ class CollectGarbage(Request, frozen=True, kw_only=True):
 
     dry_run: bool = False
     """Only say what would go."""
-    grace_seconds: int = 24 * 3600
+    grace_seconds: Annotated[int, msgspec.Meta(ge=0, le=100 * 365 * 24 * 3600)] = 24 * 3600
     """How long content may wait for its commit."""
 
 

@@ -154,6 +154,8 @@ def _responses(row: Endpoint) -> dict[str, Any]:
     if row.name == "objects.content":
         found |= {"206": done | {"description": "The part asked for"}, "304": {"description": "The caller has these bytes"}}
         found["416"] = {"description": "There is no such part"}
+    if row.method in ("GET", "DELETE"):
+        found["414"] = {"description": "The address is longer than the server reads"}
     codes: dict[int, list[str]] = {}
     for error in ERRORS.values():
         codes.setdefault(error.status, []).append(error.code)

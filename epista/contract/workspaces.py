@@ -154,7 +154,7 @@ class ShowRules(Request, frozen=True, kw_only=True):
 
     workspace: Text
     """The workspace."""
-    version: int | None = None
+    version: Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)] | None = None
     """An older version, or null for the one in force."""
 
 

@@ -121,6 +121,8 @@ def test_the_child_of_an_embedded_lab_stops_although_a_client_stalls(tmp_path: P
     with processes.embedded(tmp_path / "lab") as server:
         [upload] = clients(begin_upload(server.api(), 2 * MIB))
         upload.send(bytes(MIB))
+        staging = tmp_path / "lab" / "staging"
+        processes.wait_until(lambda: [file.stat().st_size for file in staging.iterdir()] == [MIB], "all bytes arrived")
 
         server.terminate()
 

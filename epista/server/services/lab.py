@@ -71,8 +71,6 @@ class Lab:
         The rows go first, then the files: a crash in between leaves files that no row knows, which the next collection finds.
         """
         policy.require_lab(actor)
-        if wanted.grace_seconds < 0:
-            raise InvalidRequestError("grace_seconds is 0 or more")
         before = self._all.clock() - wanted.grace_seconds * 1_000_000
 
         def work(tx: Connection) -> list[tuple[str, int]]:
