@@ -9,6 +9,7 @@ import pytest
 import epista
 from epista.cli.demo import DATA, SUMMARY
 from tests.cli.conftest import Run
+from tests.makers import Server
 
 
 def test_the_demo_does_the_main_job_and_may_be_run_again(alone: Run, tmp_path: Path) -> None:
@@ -48,6 +49,10 @@ def test_another_spelling_of_a_name_is_the_same_file(alone: Run, tmp_path: Path)
     (tmp_path / "files" / "cafe\u0301.txt").write_text("x", encoding="utf-8")
 
     assert alone("demo", "--from", "files").lines[-1] == "1 file, 1 equal"
+
+
+def test_the_demo_runs_on_a_server_too(run: Run, server: Server) -> None:
+    assert run("demo", "--lab", server.url).lines[-1].endswith(" equal")
 
 
 def test_a_lab_is_not_put_into_itself(alone: Run, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import socket
 import subprocess
 import sys
@@ -153,6 +154,18 @@ def test_a_warning_is_said_to_people_not_to_programmers(tmp_path: Path) -> None:
     done = process("auth", "logout", folder=tmp_path, EPISTA_CREDENTIALS=str(file))
 
     assert done.err.splitlines()[0] == f"warning: other users may read {str(file)!r}, which may hold a token; chmod 600 it"
+
+
+def test_130_is_an_interrupt_without_a_word(alone: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Interrupted(io.StringIO):
+        def readline(self, size: int = -1, /) -> str:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(sys, "stdin", Interrupted())
+
+    done = alone("auth", "login", "--token", "-", "--api-url", "http://127.0.0.1:1")
+
+    assert (done.code, done.out, done.err.strip()) == (130, "", "")
 
 
 def test_a_reader_that_has_read_enough_ends_the_command_quietly(server: Server, tmp_path: Path) -> None:
