@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import shutil
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -103,9 +104,17 @@ def config(tmp_path: Path) -> Config:
     return Config(lab=str(tmp_path / "lab-of-the-server"))
 
 
+@pytest.fixture(scope="session")
+def founded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A new lab, to be copied: migrations are run once, not for every test."""
+    folder = tmp_path_factory.mktemp("founded") / "lab"
+    founding.prepare(folder, user="manager")
+    return folder
+
+
 @pytest.fixture
-def app(config: Config, clock: Clock) -> Starlette:
-    founding.prepare(Path(config.lab), user="manager")
+def app(config: Config, clock: Clock, founded: Path) -> Starlette:
+    shutil.copytree(founded, config.lab)
     return create_app(config, clock=clock)
 
 
