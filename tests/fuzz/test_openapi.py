@@ -27,7 +27,7 @@ CHECKS = (
 )
 
 
-LAST = ("tokens.revoke", "workspaces.remove_member")
+LAST = ("workspaces.add_member", "workspaces.remove_member", "tokens.revoke")
 """Endpoints that can take from the caller the right to call the others; they come last."""
 
 
