@@ -42,6 +42,8 @@ def normalise(key: str) -> str:
 
 def normalise_folder(path: str) -> str:
     """Return *path* as the start of every key below that folder: ``""`` for the root, else ending in ``/``."""
+    if not isinstance(path, str):
+        raise InvalidKeyError(f"a folder is a str, not {type(path).__name__}", hint="a folder is a path like 'EXP-12/raw/'")
     path = path.removesuffix("/")
     return normalise(path) + "/" if path else ""
 

@@ -7,6 +7,7 @@ import unicodedata
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -72,6 +73,26 @@ def test_03_a_bad_key_is_refused_by_raw_http_too(server: Server, key: str) -> No
 
     assert (response.status_code, response.json()["code"]) == (400, "invalid_key")
     assert server.api().keys() == []
+
+
+def test_03_what_is_no_text_is_no_key_and_no_folder(ws: epista.Workspace, folder: Path) -> None:
+    asset = ws.put("a", b"x")
+    attempts: list[Callable[[Any], object]] = [
+        lambda odd: ws.put(odd, b"x"),
+        lambda odd: ws.put_dir(odd, folder),
+        ws.delete_dir,
+        ws.keys,
+        ws.ls,
+        ws,
+    ]
+
+    for attempt in attempts:
+        with pytest.raises(epista.InvalidKeyError, match="is a str, not"):
+            attempt(12)
+    with pytest.raises(epista.InvalidKeyError, match="is a str, not Asset"):
+        ws.delete_dir(asset)  # type: ignore[arg-type]
+
+    assert ws.keys() == ["a"]
 
 
 def test_03_a_key_of_1024_bytes_is_taken(ws: epista.Workspace) -> None:
