@@ -42,3 +42,8 @@ class Actor:
     is_local: bool = False
     """Whether this is the user of an embedded lab, who owns its folder and may be told where in it bytes lie."""
     request: Request
+
+    @property
+    def is_restricted(self) -> bool:
+        """Whether the token opens less than all its user may open."""
+        return self.workspace_id is not None or self.experiments is not None

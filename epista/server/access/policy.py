@@ -100,8 +100,13 @@ def require_lab(actor: Actor) -> None:
     require_scope(actor, "lab")
     if not actor.is_lab_admin:
         raise ForbiddenError("this needs a manager of the lab", hint="ask whoever runs the server")
-    if actor.workspace_id is not None or actor.experiments is not None:
+    if actor.is_restricted:
         raise ForbiddenError("a token restricted to a workspace or to experiments cannot manage the lab")
+
+
+def manages_lab(actor: Actor) -> bool:
+    """Whether `require_lab` lets *actor* pass."""
+    return actor.is_lab_admin and "lab" in actor.scopes and not actor.is_restricted
 
 
 def _named(things: AbstractSet[str] | None) -> str:

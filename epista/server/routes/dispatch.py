@@ -40,7 +40,8 @@ class Door:
     def identify(self, scope: Scope, row: Endpoint) -> tuple[actors.Request, str | None]:
         """Return the request and the secret it presents."""
         request = Request(scope)
-        key = request.headers.get("idempotency-key")
+        # Where asking twice is safe, the key has no use; where the reply has a secret, nothing of it may be kept.
+        key = request.headers.get("idempotency-key") if row.retry == "key" else None
         if key is not None and not (0 < len(key) <= 128 and key.isprintable()):
             raise InvalidRequestError("an idempotency key has 1 to 128 printable characters")
         scheme, _, secret = request.headers.get("authorization", "").partition(" ")
@@ -91,7 +92,7 @@ class JsonRoute:
         try:
             body = await read_body(request, config.max_json_bytes, config.body_timeout_seconds)
             wanted = self._decode(request, body)
-            return await run_in_threadpool(self._method, with_fingerprint(actor, scope["path"].encode() + b"\0" + body), wanted)
+            return await run_in_threadpool(self._method, _with_fingerprint(actor, scope["path"].encode() + b"\0" + body), wanted)
         except EpistaError as error:
             await run_in_threadpool(self._door.refused, actor, wanted, error)
             raise
@@ -107,7 +108,7 @@ class JsonRoute:
         return decode.from_json(self._row, request.path_params, body)
 
 
-def with_fingerprint(actor: Actor, asked: bytes) -> Actor:
+def _with_fingerprint(actor: Actor, asked: bytes) -> Actor:
     """Return *actor* with the fingerprint of what is asked, which an idempotency key needs."""
     if actor.request.idempotency_key is None:
         return actor

@@ -29,7 +29,7 @@ from epista.contract.endpoints import Endpoint
 from epista.contract.errors import EpistaError, InvalidRequestError, TooLargeError
 from epista.server.access.actors import Actor
 from epista.server.routes import decode, problems
-from epista.server.routes.dispatch import Door, with_fingerprint
+from epista.server.routes.dispatch import Door
 from epista.server.services.assets import Assets
 from epista.server.services.objects import Content, Objects
 from epista.server.stores.local import CHUNK, LocalBlobs
@@ -105,7 +105,6 @@ class Upload(_Raw):
                 if incoming.size + len(piece) > self._door.resources.config.max_upload_bytes:
                     self._service.refuse_size(incoming.size + len(piece))
                 await run_in_threadpool(incoming.write, piece)
-            actor = with_fingerprint(actor, str(wanted).encode())
             blob = await run_in_threadpool(self._service.received, actor, wanted, incoming, size, digest)
         finally:
             incoming.discard()

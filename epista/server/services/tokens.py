@@ -80,12 +80,12 @@ class Tokens:
 
         def work(tx: Connection) -> wire.NewToken:
             now = self._all.clock()
-            workspace_id, workspace = actor.workspace_id, None
+            workspace_id = actor.workspace_id
             if wanted.workspace is not None:
                 found = people.membership(tx, actor.user_id, wanted.workspace)
                 if found is None or actor.workspace_id not in (None, found["id"]):
                     raise NotFoundError(f"no workspace {wanted.workspace!r}", hint="epista workspace list")
-                workspace_id, workspace = found["id"], found["name"]
+                workspace_id = found["id"]
             wished = None if wanted.expires_at is None else moments.of(wanted.expires_at)
             if wished is not None and wished <= now:
                 raise ValidationError("expires_at lies in the past")
@@ -97,7 +97,6 @@ class Tokens:
                 name=wanted.name,
                 scopes=wanted.scopes,
                 workspace_id=workspace_id,
-                workspace=workspace,
                 experiments=wanted.experiments,
                 ends=ends,
                 parent_id=actor.token_id,
@@ -108,19 +107,19 @@ class Tokens:
         return self._all.write_lab(actor, wire.NewToken, work)
 
     def find(self, actor: Actor, wanted: wire.ListTokens) -> wire.Tokens:
-        """List one's own tokens."""
+        """List one's own tokens; to a restricted one, itself and what was made with it: others name what it may not see."""
         policy.require_scope(actor, "tokens")
         with self._all.catalog.read() as tx:
-            rows = people.tokens_of(tx, actor.user_id)
+            rows = _own(tx, actor)
         self._all.note(actor, audit.LAB, actor.user)
-        return wire.Tokens(tokens=tuple(_message(row, row["workspace"]) for row in rows))
+        return wire.Tokens(tokens=tuple(map(_message, rows)))
 
     def revoke(self, actor: Actor, wanted: wire.RevokeToken) -> messages.Done:
         """End one of one's own tokens, and all that were made with it; ending it again is fine."""
         policy.require_scope(actor, "tokens")
 
         def work(tx: Connection) -> messages.Done:
-            own = [row for row in people.tokens_of(tx, actor.user_id) if row["uid"] == wanted.id]
+            own = [row for row in _own(tx, actor) if row["uid"] == wanted.id]
             if not own:
                 raise NotFoundError(f"you have no token {wanted.id!r}", hint="epista token list")
             people.revoke(tx, own[0]["id"], self._all.clock())
@@ -152,7 +151,6 @@ class Tokens:
                 name=row["name"],
                 scopes=json.loads(row["scopes"]),
                 workspace_id=row["workspace_id"],
-                workspace=None,
                 experiments=people.loaded(row["experiments"]),
                 ends=row["renew_until"],
                 parent_id=row["id"],
@@ -183,7 +181,6 @@ class Tokens:
                 name=wanted.name,
                 scopes=tuple(SCOPES),
                 workspace_id=None,
-                workspace=None,
                 experiments=None,
                 ends=None,
                 parent_id=None,
@@ -202,7 +199,6 @@ class Tokens:
         name: str,
         scopes: Any,
         workspace_id: int | None,
-        workspace: str | None,
         experiments: Any,
         ends: int | None,
         parent_id: int | None,
@@ -213,25 +209,27 @@ class Tokens:
             renew_until = min(now + config.kernel_renew_seconds * _SECOND, ends or 2**62)
             ends = min(now + config.kernel_token_seconds * _SECOND, renew_until)
         secret = secrets.make(kind)
-        row = {
-            "uid": secrets.identifier("tk"),
-            "user_id": user_id,
-            "kind": kind,
-            "name": name,
-            "hash": secrets.digest(secret),
-            "scopes": people.dumped(scopes),
-            "workspace_id": workspace_id,
-            "experiments": people.dumped(experiments),
-            "created_at": now,
-            "expires_at": ends,
-            "renew_until": renew_until,
-            "revoked_at": None,
-            "parent_id": parent_id,
-        }
-        people.add_token(tx, **row)
+        digest = secrets.digest(secret)
+        people.add_token(
+            tx,
+            uid=secrets.identifier("tk"),
+            user_id=user_id,
+            kind=kind,
+            name=name,
+            hash=digest,
+            scopes=people.dumped(scopes),
+            workspace_id=workspace_id,
+            experiments=people.dumped(experiments),
+            created_at=now,
+            expires_at=ends,
+            renew_until=renew_until,
+            parent_id=parent_id,
+        )
+        made = people.token(tx, digest)
+        assert made is not None, "it was just added"
         return wire.NewToken(
             secret=secret,
-            token=_message(row, workspace),
+            token=_message(made),
             renew_until=None if renew_until is None else moments.to_datetime(renew_until),
         )
 
@@ -283,7 +281,11 @@ def _owner_of(tx: Connection, request: Request) -> Actor:
     return Actor(user_id=row["id"], user=row["name"], is_lab_admin=True, scopes=frozenset(SCOPES), is_local=True, request=request)
 
 
-def _message(row: Any, workspace: str | None) -> wire.Token:
+def _own(tx: Connection, actor: Actor) -> list[RowMapping]:
+    return people.tokens_of(tx, actor.user_id, of=actor.token_id if actor.is_restricted else None)
+
+
+def _message(row: RowMapping) -> wire.Token:
     experiments = people.loaded(row["experiments"])
 
     def moment(name: str) -> Any:
@@ -294,7 +296,7 @@ def _message(row: Any, workspace: str | None) -> wire.Token:
         name=row["name"],
         kind=row["kind"],
         scopes=tuple(json.loads(row["scopes"])),
-        workspace=workspace,
+        workspace=row["workspace"],
         experiments=None if experiments is None else tuple(sorted(experiments)),
         created_at=moment("created_at"),
         expires_at=moment("expires_at"),

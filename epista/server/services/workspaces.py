@@ -61,13 +61,19 @@ class Workspaces:
         def work(tx: Connection, access: Access) -> wire.Member:
             now = self._all.clock()
             user = people.user(tx, wanted.user)
-            manages = actor.is_lab_admin and "lab" in actor.scopes
+            manages = policy.manages_lab(actor)
             if not manages and (user is None or wanted.new_link):
                 raise ForbiddenError(
                     "only a manager of the lab can make sign-in links"
                     if user
                     else f"the lab has no user {wanted.user!r}, and only a manager of the lab can make one",
                     hint="ask whoever runs the server",
+                )
+            if user is not None and user["is_lab_admin"] and wanted.new_link:
+                # A link opens all that its user may open, which is more than the token that asks may allow.
+                raise ForbiddenError(
+                    f"{wanted.user!r} manages the lab, and signs in with a link from its machine",
+                    hint="on the server's machine: epista serve LAB --new-link",
                 )
             if user is None:
                 user_id = people.add_user(tx, uid=secrets.identifier("us"), name=wanted.user, is_lab_admin=False, at=now)

@@ -9,6 +9,7 @@ Clock = Callable[[], int]
 """What tells the time; tests bring their own."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_LAST = datetime.max.replace(tzinfo=UTC)
 
 
 def now() -> int:
@@ -17,8 +18,8 @@ def now() -> int:
 
 
 def of(moment: datetime) -> int:
-    """Return *moment*, which knows its time zone, in microseconds."""
-    return (moment - _EPOCH) // timedelta(microseconds=1)
+    """Return *moment*, which knows its time zone, in microseconds; what is past the year 9999 in UTC is the end of that year."""
+    return (min(moment, _LAST) - _EPOCH) // timedelta(microseconds=1)
 
 
 def to_datetime(microseconds: int) -> datetime:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, delete, func, insert, or_, select, update
+from sqlalchemy import Connection, RowMapping, Select, delete, func, insert, or_, select, update
 
 from epista.server.stores.tables import inserted, members, tokens, users, workspaces
 
@@ -91,38 +91,50 @@ def remove_member(tx: Connection, *, workspace_id: int, user_id: int) -> None:
     tx.execute(delete(members).where(members.c.workspace_id == workspace_id, members.c.user_id == user_id))
 
 
-def add_token(tx: Connection, **row: Any) -> int:
-    """Add a token; return the row's id."""
-    return inserted(tx.execute(insert(tokens).values(**row)))
+def add_token(tx: Connection, **row: Any) -> None:
+    """Add a token."""
+    tx.execute(insert(tokens).values(**row))
 
 
 def token(tx: Connection, digest: str) -> RowMapping | None:
-    """Return the token with that hash, and its user."""
+    """Return the token with that hash, its user, and the name of its workspace."""
     found = (
-        select(tokens, users.c.name.label("user"), users.c.is_lab_admin)
+        select(tokens, users.c.name.label("user"), users.c.is_lab_admin, workspaces.c.name.label("workspace"))
         .join(users, users.c.id == tokens.c.user_id)
+        .join(workspaces, workspaces.c.id == tokens.c.workspace_id, isouter=True)
         .where(tokens.c.hash == digest)
     )
     return tx.execute(found).mappings().first()
 
 
-def tokens_of(tx: Connection, user_id: int) -> list[RowMapping]:
-    """Return the personal and kernel tokens of a user, newest first, with the names of their workspaces."""
+def tokens_of(tx: Connection, user_id: int, *, of: int | None = None) -> list[RowMapping]:
+    """
+    Return the personal and kernel tokens of a user, newest first, with the names of their workspaces.
+
+    With *of*, only that token and what was made with it.
+    """
     found = (
         select(tokens, workspaces.c.name.label("workspace"))
         .join(workspaces, workspaces.c.id == tokens.c.workspace_id, isouter=True)
         .where(tokens.c.user_id == user_id, tokens.c.kind != "link")
         .order_by(tokens.c.id.desc())
     )
+    if of is not None:
+        found = found.where(tokens.c.id.in_(_made_with(of)))
     return list(tx.execute(found).mappings())
 
 
 def revoke(tx: Connection, token_id: int, at: int) -> None:
     """End a token, and every token that was made with it or renews it."""
+    ended = update(tokens).where(tokens.c.id.in_(_made_with(token_id)), tokens.c.revoked_at.is_(None)).values(revoked_at=at)
+    tx.execute(ended)
+
+
+def _made_with(token_id: int) -> Select[Any]:
+    """Select a token and all that were made with it, or with those."""
     made = select(tokens.c.id).where(tokens.c.id == token_id).cte(recursive=True)
     made = made.union_all(select(tokens.c.id).join(made, tokens.c.parent_id == made.c.id))
-    ended = update(tokens).where(tokens.c.id.in_(select(made.c.id)), tokens.c.revoked_at.is_(None)).values(revoked_at=at)
-    tx.execute(ended)
+    return select(made.c.id)
 
 
 def live_sign_ins(tx: Connection, user_id: int, at: int) -> int:
