@@ -35,7 +35,6 @@ def faults(server: Server, server_thread: Thread, monkeypatch: pytest.MonkeyPatc
     """Faults on the way to the test's server, and a client that does not wait long."""
     monkeypatch.setattr(wire, "MAX_DELAY_SECONDS", 0.02)
     monkeypatch.setattr(download, "PAUSES_SECONDS", (0.01, 0.01, 0.01))
-    monkeypatch.setattr(download, "STALL_SECONDS", 0.3)
     faults = Faults(server_thread.delegate.app)
     server_thread.delegate.app = faults
     return faults

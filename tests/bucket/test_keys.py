@@ -14,6 +14,7 @@ import pytest
 from sqlalchemy import Connection
 
 import epista
+from epista.client import experiments
 from epista.contract import assets as wire
 from epista.server import founding
 from epista.server.stores.catalog import Catalog
@@ -273,8 +274,9 @@ def test_08_a_listing_shows_itself_as_a_table(ws: epista.Workspace) -> None:
 
 
 def test_09_keys_that_the_caller_may_not_read_are_nowhere(server: Server) -> None:
-    server.api().put("EXP-1/mine.csv", b"n\n1\n", tags=["qc"], meta={"temp": 37})
-    server.api().put("EXP-2/theirs.csv", b"n\n2\n", tags=["secret"], meta={"gene": "TP53"})
+    hidden_asset = server.api().put("EXP-2/theirs.csv", b"n\n2\n", tags=["secret"], meta={"gene": "TP53"})
+    wanted = {"key": "EXP-1/mine.csv", "sha256": server.api().upload(b"n\n1\n"), "tags": ["qc"], "meta": {"temp": 37}}
+    assert server.api().post("~/objects", objects=[wanted], inputs=[hidden_asset["version"]]).status_code == 200
     server.api().put("root.csv", b"n\n3\n", tags=["qc"])
     member = server.member("bob", experiments=["EXP-1"])
 
@@ -297,5 +299,14 @@ def test_09_keys_that_the_caller_may_not_read_are_nowhere(server: Server) -> Non
             with pytest.raises(epista.KeyNotFoundError) as absent:
                 attempt("EXP-2/nobody.csv")
             assert str(hidden.value).replace("theirs", "nobody") == str(absent.value)
+        with pytest.raises(epista.KeyNotFoundError):
+            ws.get("theirs.csv")
         assert ws.delete_dir("EXP-2") == []
+        assert [experiment.name for experiment in experiments.find(ws)] == ["EXP-1"]
+        assert [version.lineage.inputs for version in ws.versions("EXP-1/mine.csv")] == [()]
+        assert ws.search("sha256:" + hidden_asset["sha256"]).total == 0
+        for spoil in ("EXP-2/theirs.csv/below", "EXP-2"):
+            with pytest.raises(epista.EpistaError) as refused:
+                ws.put(spoil, b"x")
+            assert "theirs.csv'" not in str(refused.value)
     assert server.api().keys() == ["EXP-1/mine.csv", "EXP-2/theirs.csv", "root.csv"]
