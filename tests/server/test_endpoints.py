@@ -8,7 +8,9 @@ test.
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -128,21 +130,16 @@ class Lab:
         return caller.call(row.method, path, data=sent, headers={"Content-Type": "application/json"})
 
     def snapshot(self) -> Any:
-        """Return everything that a refused request must leave alone."""
-        api = self.manager
-        return {
-            "keys": api.keys(),
-            "versions": [api.get("~/versions", key=key).json() for key in ("EXP-1/plate.csv", "EXP-1/gone.csv")],
-            "members": api.get("~/members").json(),
-            "rules": api.get("~/rules").json(),
-            "experiments": api.get("~/experiments").json(),
-            "tokens": api.get("/tokens").json(),
-            "workspaces": api.get("/workspaces").json(),
-            "other": Api(api.url, api.token, "other").keys(),
-            "blobs": sorted(path.name for path in (self.server.folder / "blobs").rglob("*")),
-            "staged": sorted(path.name for path in (self.server.folder / "staging").iterdir()),
-            "backup": Path(self._names["BACKUP"]).exists(),
-        }
+        """Return everything that a refused request must leave alone: every row but those of the audit log, and every file."""
+        with closing(sqlite3.connect(self.server.folder / "lab.db")) as catalog:
+            tables = [name for (name,) in catalog.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+            found: dict[str, Any] = {
+                name: catalog.execute(f"SELECT * FROM {name}").fetchall() for name in tables if not name.startswith("audit")
+            }
+        for folder in ("blobs", "staging"):
+            found[f"files in {folder}"] = sorted(path.name for path in (self.server.folder / folder).rglob("*"))
+        found["backup"] = Path(self._names["BACKUP"]).exists()
+        return found
 
 
 @pytest.fixture(scope="module")
@@ -261,7 +258,8 @@ def test_an_unknown_field_is_refused(row: Endpoint, lab: Lab, unchanged: None) -
 def test_an_over_long_field_is_refused(row: Endpoint, lab: Lab, unchanged: None) -> None:
     for field in row.request.__struct_fields__:
         if field != "workspace" and _is_text(row, field):
-            status, code = problem(lab.request(row, lab.manager, **{field: "x" * 9000}))
+            changed: dict[str, Any] = {field: "x" * 9000}
+            status, code = problem(lab.request(row, lab.manager, **changed))
             assert (status, code) in ((400, "invalid_request"), (400, "invalid_key")), field
 
 
