@@ -265,7 +265,7 @@ def test_an_over_long_field_is_refused(row: Endpoint, lab: Lab, unchanged: None)
 
 @names(JSON_BODY)
 def test_an_over_long_body_is_refused(row: Endpoint, lab: Lab, unchanged: None) -> None:
-    response = lab.request(row, lab.manager, body=b'{"x": "' + b"y" * 30_000 + b'"}')
+    response = lab.request(row, lab.manager, body=b'{"x": "' + b"y" * 70_000 + b'"}')
 
     assert problem(response) == (413, "too_large")
 
