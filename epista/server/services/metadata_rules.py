@@ -49,6 +49,7 @@ def check_schemas(wanted: Sequence[Rule]) -> None:
     """Refuse rules whose schema is none, or points outside itself; every such rule is reported."""
     from jsonschema.exceptions import SchemaError
     from jsonschema.validators import Draft202012Validator
+    from referencing.exceptions import Unresolvable
 
     violations = []
     for number, rule in enumerate(wanted):
@@ -57,8 +58,14 @@ def check_schemas(wanted: Sequence[Rule]) -> None:
             Draft202012Validator.check_schema(rule.schema)
         except SchemaError as error:
             violations.append({"path": f"{path}.schema.{_dotted(error.absolute_path)}", "message": error.message})
+            continue
         except RecursionError:
             violations.append({"path": f"{path}.schema", "message": "nests too deeply"})
+            continue
+        try:
+            _validator(rule).is_valid({})
+        except (RecursionError, Unresolvable) as error:
+            violations.append({"path": f"{path}.schema", "message": _inapplicable(error)})
         violations.extend({"path": path, "message": f"points outside itself: {ref}"} for ref in _outside(rule.schema))
         if rule.kind is not None and rule.kind.upper() not in formats.KINDS:
             message = f"no kind {rule.kind!r}; there are {', '.join(formats.KINDS)}"
@@ -75,14 +82,25 @@ def check_schemas(wanted: Sequence[Rule]) -> None:
 
 def violations(document: str, *, key: str, experiment: str | None, kind: str, meta: Mapping[str, Any]) -> list[dict[str, str]]:
     """Return everything in *meta* that breaks the rules in *document* (JSON text) for such an asset."""
-    found = []
-    for rule, validator in _compiled(document):
+    compiled = _compiled(document)
+    if not compiled:
+        return []
+    from referencing.exceptions import Unresolvable
+
+    found: list[dict[str, str]] = []
+    for rule, validator in compiled:
         if (
             (rule.experiment is None or (experiment is not None and fnmatch.fnmatchcase(experiment, rule.experiment)))
             and (rule.kind is None or rule.kind.upper() == kind)
             and (rule.key is None or fnmatch.fnmatchcase(key, rule.key))
         ):
-            for error in sorted(validator.iter_errors(meta), key=lambda error: [str(part) for part in error.absolute_path]):
+            try:
+                errors = sorted(validator.iter_errors(meta), key=lambda error: [str(part) for part in error.absolute_path])
+            except (RecursionError, Unresolvable) as fault:
+                # Only some metadata may lead to where a schema has no bottom, so it is not always seen when rules are set.
+                found.append({"key": key, "path": "", "message": f"cannot be checked: {_inapplicable(fault)}", "rule": rule.name})
+                continue
+            for error in errors:
                 message = error.message if len(error.message) <= 300 else error.message[:300] + "..."
                 found.append({"key": key, "path": _dotted(error.absolute_path), "message": message, "rule": rule.name})
     return found
@@ -103,13 +121,21 @@ def refuse(found: Sequence[dict[str, str]]) -> None:
 
 @functools.lru_cache(maxsize=64)
 def _compiled(document: str) -> list[tuple[Rule, Any]]:
+    return [(rule, _validator(rule)) for rule in msgspec.json.decode(document, type=tuple[Rule, ...])]
+
+
+def _validator(rule: Rule) -> Any:
     # Imported when the first rule is checked: most labs have none, and jsonschema takes a while to load.
     import referencing
     from jsonschema.validators import Draft202012Validator
 
-    found = msgspec.json.decode(document, type=tuple[Rule, ...])
     # An empty registry retrieves nothing: no schema makes the server read an address.
-    return [(rule, Draft202012Validator(rule.schema, registry=referencing.Registry())) for rule in found]
+    return Draft202012Validator(rule.schema, registry=referencing.Registry())
+
+
+def _inapplicable(error: Exception) -> str:
+    """Return what is wrong with a schema that is well-formed and leads nowhere."""
+    return "a reference leads back to itself" if isinstance(error, RecursionError) else f"a reference leads nowhere: {error}"
 
 
 def _outside(schema: Any) -> list[str]:
