@@ -13,6 +13,7 @@ import hashlib
 import os
 import re
 import secrets
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -47,37 +48,43 @@ class Incoming:
         self._fd = os.open(store.staging / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         self._hash = hashlib.sha256()
         self._is_settled = False
+        # A request that is cut off discards while its last write may still go on in another thread. Closed under that write, the
+        # number of the file could be another file's by then, such as the catalog's.
+        self._guard = threading.Lock()
         self.size = 0
 
     def write(self, data: bytes | memoryview) -> None:
-        """Append *data*."""
+        """Append *data*; after a `discard` it goes nowhere."""
         self._hash.update(data)
         self.size += len(data)
-        with _disk_errors():
+        with self._guard, _disk_errors():
             left = memoryview(data)
-            while left:
+            while left and self._fd >= 0:
                 left = left[os.write(self._fd, left) :]
 
     def finish(self) -> Stored:
         """Make the bytes durable under their final name."""
-        try:
-            with _disk_errors():
+        with self._guard, _disk_errors():
+            try:
                 os.fchmod(self._fd, 0o444)
                 os.fsync(self._fd)
-        finally:
-            os.close(self._fd)
-            self._fd = -1
+            finally:
+                self._close()
         self._store._settle(self.name)
         self._is_settled = True
         return Stored(self.name, self._hash.hexdigest(), self.size)
 
     def discard(self) -> None:
         """Forget the bytes; does nothing after a `finish` that succeeded."""
+        with self._guard:
+            self._close()
+        if not self._is_settled:
+            (self._store.staging / self.name).unlink(missing_ok=True)
+
+    def _close(self) -> None:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
-        if not self._is_settled:
-            (self._store.staging / self.name).unlink(missing_ok=True)
 
 
 class LocalBlobs:
@@ -88,6 +95,7 @@ class LocalBlobs:
         self.staging = root / "staging"
         for folder in (self.root, self.staging):
             folder.mkdir(mode=0o700, exist_ok=True)
+        self._durable: set[Path] = set()
 
     def create(self) -> Incoming:
         """Begin a new object."""
@@ -189,9 +197,11 @@ class LocalBlobs:
     def _settle(self, name: str) -> None:
         target = self.path(name)
         with _disk_errors():
-            if not target.parent.is_dir():
+            if target.parent not in self._durable:
+                # Also if it is there: whoever made it, a thread or another process, may not have come to sync it yet.
                 target.parent.mkdir(mode=0o700, exist_ok=True)
                 _sync_folder(self.root)
+                self._durable.add(target.parent)
             (self.staging / name).rename(target)
             _sync_folder(target.parent)
 
