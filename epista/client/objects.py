@@ -19,7 +19,7 @@ from epista.client.transfer.download import Job, Pinned, Result, result
 from epista.client.transfer.progress import shown
 from epista.client.transfer.threads import each
 from epista.contract import formats, keys, metadata
-from epista.contract.assets import AssetPage, AssetRef, FindAssets, GetAsset, GetVersion, Version
+from epista.contract.assets import MAX_TAGS, AssetPage, AssetRef, FindAssets, GetAsset, GetVersion, Version
 from epista.contract.errors import (
     EpistaError,
     FormatError,
@@ -29,7 +29,7 @@ from epista.contract.errors import (
     TransferError,
     ValidationError,
 )
-from epista.contract.objects import MAX_TAGS, Assets, CommitObjects, PutObject, Tag
+from epista.contract.objects import Assets, CommitObjects, PutObject, Tag
 
 if TYPE_CHECKING:
     import os

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
+
+import msgspec
 
 from epista.contract.messages import Cursor, Instant, PageSize, Reply, Request, Text
+
+MAX_TAGS = 100
+"""How many tags one asset may have."""
 
 
 class Source(Reply, frozen=True, kw_only=True):
@@ -207,7 +212,7 @@ class FindAssets(Request, frozen=True, kw_only=True):
     """Only this kind, in any case."""
     format: Text | None = None
     """Only this format."""
-    tags: tuple[Text, ...] = ()
+    tags: Annotated[tuple[Text, ...], msgspec.Meta(max_length=MAX_TAGS)] = ()
     """Only assets with all of these tags."""
     prefix: Text = ""
     """Only keys that start with this plain string."""

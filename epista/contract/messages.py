@@ -34,6 +34,9 @@ Cursor = Annotated[str, msgspec.Meta(max_length=8192)]
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f/]+$(?!\n)")]
 """A name that a person gave: no control characters, no slash."""
 
+Restriction = Annotated[tuple[Name, ...], msgspec.Meta(max_length=1000)]
+"""The experiments that a member or a token is restricted to."""
+
 Instant = Annotated[datetime, msgspec.Meta(tz=True)]
 """A moment with its offset from UTC (RFC 3339); the server answers in UTC."""
 

@@ -6,11 +6,8 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from epista.contract.assets import Asset
+from epista.contract.assets import MAX_TAGS, Asset
 from epista.contract.messages import Digest, Reply, Request, Text
-
-MAX_TAGS = 100
-"""How many tags one asset may have."""
 
 Tag = Annotated[str, msgspec.Meta(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$(?!\n)")]
 """One tag: any text without control characters."""
@@ -137,7 +134,7 @@ class CommitObjects(Request, frozen=True, kw_only=True):
     """The workspace."""
     objects: Annotated[tuple[PutObject, ...], msgspec.Meta(min_length=1, max_length=1_000_000)]
     """One for each key; a key may stand here once."""
-    inputs: tuple[Text, ...] = ()
+    inputs: Annotated[tuple[Text, ...], msgspec.Meta(max_length=10_000)] = ()
     """Ids of the versions that went into them."""
     notebook: Text | None = None
     """The notebook that made them."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from epista.contract.messages import Instant, Name, Reply, Request, Text
+import msgspec
+
+from epista.contract.messages import Instant, Name, Reply, Request, Restriction, Text
 
 
 class Token(Reply, frozen=True, kw_only=True):
@@ -79,11 +81,11 @@ class CreateToken(Request, frozen=True, kw_only=True):
     """What to call it."""
     kind: Literal["personal", "kernel"] = "personal"
     """``kernel``: lives for minutes and renews itself, for notebooks that a server starts."""
-    scopes: tuple[Text, ...] = ("read", "write")
+    scopes: Annotated[tuple[Text, ...], msgspec.Meta(max_length=100)] = ("read", "write")
     """What it may be used for."""
     workspace: Name | None = None
     """Restrict it to one workspace."""
-    experiments: tuple[Name, ...] | None = None
+    experiments: Restriction | None = None
     """Restrict it to these experiments."""
     expires_at: Instant | None = None
     """When it ends. Kernel tokens have a short life of their own; for them this ends the renewals."""

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from epista.contract.messages import Cursor, Instant, Name, PageSize, Reply, Request, Text
+from epista.contract.messages import Cursor, Instant, Name, PageSize, Reply, Request, Restriction, Text
 
 WorkspaceName = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$(?!\n)")]
 """The name of a workspace: letters, digits, ``.``, ``_``, ``-``; it stands in addresses."""
@@ -88,7 +88,7 @@ class AddMember(Request, frozen=True, kw_only=True):
     """The user, created if the lab has none of that name and the caller manages the lab."""
     role: Literal["viewer", "editor", "admin"]
     """What the member may do."""
-    experiments: tuple[Name, ...] | None = None
+    experiments: Restriction | None = None
     """Restrict the member to these experiments; an admin cannot be restricted."""
     new_link: bool = False
     """Make a sign-in link also for a user who has signed in before, and lost the token; only managers of the lab may."""
@@ -143,7 +143,7 @@ class SetRules(Request, frozen=True, kw_only=True):
 
     workspace: Text
     """The workspace."""
-    rules: tuple[Rule, ...]
+    rules: Annotated[tuple[Rule, ...], msgspec.Meta(max_length=1000)]
     """All rules; none lifts them."""
     expect: int | None = None
     """The version these replace; another one in between is a conflict."""

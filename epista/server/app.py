@@ -100,12 +100,15 @@ def create_app(config: Config, *, owner: Owner | None = None, clock: moments.Clo
             extractor.close()
             catalog.close()
 
-    return Starlette(
+    app = Starlette(
         routes=routes,
         lifespan=lifespan,
         middleware=[Middleware(Requests, metrics=metrics)],
         exception_handlers={HTTPException: _no_route},
     )
+    # An address with a slash too many is another address, and not sent on: `.../experiments/` is no list of experiments.
+    app.router.redirect_slashes = False
+    return app
 
 
 def address_of(config: Config) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
+import traceback
 from datetime import UTC, datetime
 
 _FIELDS = ("request_id", "endpoint", "method", "status", "milliseconds", "fault")
@@ -20,8 +21,17 @@ class _Json(logging.Formatter):
         }
         line.update((name, getattr(record, name)) for name in _FIELDS if hasattr(record, name))
         if record.exc_info:
-            line["traceback"] = self.formatException(record.exc_info)
+            line["traceback"] = _places(record.exc_info[1])
         return json.dumps(line, ensure_ascii=False, default=str)
+
+
+def _places(error: BaseException | None) -> str:
+    """Return where *error* and its causes came up, without their messages: those may quote what a user sent."""
+    parts: list[str] = []
+    while error is not None:
+        parts[:0] = [*traceback.format_tb(error.__traceback__), f"{type(error).__qualname__}\n"]
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    return "".join(parts)
 
 
 def start(level: str) -> None:

@@ -1,7 +1,7 @@
 """
 JSON routes: a row of the contract bound to the service method of the same name, without code of its own.
 
-Who asks is settled before the body is read, so a stranger cannot make the server hold one.
+Who asks is settled before the body is read, so a stranger cannot make the server hold a large one.
 """
 
 from __future__ import annotations
@@ -28,10 +28,13 @@ from epista.server.routes.limits import RateLimit
 from epista.server.services.resources import Resources
 from epista.server.services.tokens import Tokens
 
+_STRANGERS_BYTES = 64 * 1024
+"""The largest body of a request that needs no token."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Door:
-    """What every route passes through: who asks, how often, and the record of a refusal."""
+    """What every route passes through: who asks, and how often."""
 
     tokens: Tokens
     resources: Resources
@@ -55,10 +58,6 @@ class Door:
         actor = self.tokens.authenticate(secret, request)
         self.limit.take(actor.token or "owner")
         return actor
-
-    def refused(self, actor: Actor, wanted: messages.Request | None, error: EpistaError) -> None:
-        """Put a refusal on record."""
-        self.resources.refused(actor, wanted, error)
 
 
 class JsonRoute:
@@ -84,7 +83,7 @@ class JsonRoute:
         known, secret = self._door.identify(scope, self._row)
         if self._row.scope is None:
             self._door.limit.take(request.client.host if request.client else "unknown")
-            body = await read_body(request, config.max_json_bytes, config.body_timeout_seconds)
+            body = await read_body(request, _STRANGERS_BYTES, config.body_timeout_seconds)
             asked = self._decode(request, body)
             return await run_in_threadpool(self._method, secret, asked, known)
         actor = await run_in_threadpool(self._door.admit, known, secret)
@@ -94,7 +93,7 @@ class JsonRoute:
             wanted = self._decode(request, body)
             return await run_in_threadpool(self._method, _with_fingerprint(actor, scope["path"].encode() + b"\0" + body), wanted)
         except EpistaError as error:
-            await run_in_threadpool(self._door.refused, actor, wanted, error)
+            await run_in_threadpool(self._door.resources.refused, actor, wanted, error, request.path_params)
             raise
 
     def _decode(self, request: Request, body: bytes) -> messages.Request:

@@ -22,7 +22,7 @@ import msgspec
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from epista.contract import assets, objects
 from epista.contract.endpoints import Endpoint
@@ -51,14 +51,23 @@ class _Raw:
         request = Request(scope, receive)
         actor: Actor | None = None
         wanted: Any = None
+        is_begun = False
+
+        async def answer(message: Message) -> None:
+            nonlocal is_begun
+            is_begun = True
+            await send(message)
+
         try:
             known, secret = self._door.identify(scope, self._row)
             actor = await run_in_threadpool(self._door.admit, known, secret)
             wanted = decode.from_query(self._row, request.path_params, request.query_params.multi_items())
-            await self.move(actor, wanted, request, send)
+            await self.move(actor, wanted, request, answer)
         except EpistaError as error:
+            if is_begun:
+                raise  # too late for a status: the server closes the connection
             if actor is not None:
-                await run_in_threadpool(self._door.refused, actor, wanted, error)
+                await run_in_threadpool(self._door.resources.refused, actor, wanted, error, request.path_params)
             await self._drain(receive, error)
             await problems.response(error, scope["epista.request_id"])(scope, receive, send)
 
@@ -190,6 +199,8 @@ class KeyStream(_Raw):
         # The first page is read before the answer begins, so that a fault can still become a status.
         page = await run_in_threadpool(next, pages, None)
         await self._send(send, _start(200, {"Content-Type": "text/plain; charset=utf-8"}))
+        if request.method == "HEAD":
+            page = None
         gone = asyncio.ensure_future(_until_gone(request.receive))
         try:
             while page is not None and not gone.done():

@@ -84,11 +84,15 @@ class Resources:
         """Audit something that was only read."""
         self.trail.add(self.entry(actor, workspace_id, target, details=details))
 
-    def refused(self, actor: Actor, wanted: Request | None, error: EpistaError) -> None:
-        """Audit a request that was refused, with the workspace if the actor is a member of it, else with the lab."""
-        asked = next((value for name in _TARGETS if isinstance(value := getattr(wanted, name, None), str)), "")
+    def refused(self, actor: Actor, wanted: Request | None, error: EpistaError, address: Mapping[str, str]) -> None:
+        """
+        Audit a request that was refused, with the workspace if the actor is a member of it, else with the lab.
+
+        *wanted* is None if the request could not be read; *address* has the fields that stand in its path all the same.
+        """
+        asked = next((value for name in _TARGETS if isinstance(value := getattr(wanted, name, address.get(name)), str)), "")
         with self.catalog.read() as tx:
-            found = people.membership(tx, actor.user_id, getattr(wanted, "workspace", None) or "")
+            found = people.membership(tx, actor.user_id, address.get("workspace", ""))
         self.trail.add(self.entry(actor, found["id"] if found else audit.LAB, asked, outcome=error.code))
 
     def entry(
@@ -175,6 +179,8 @@ class Trail:
             except EpistaError as error:
                 # Reads go on when the disk is full; that they were not audited must at least be in the log.
                 log.error("%d audit rows were not written: %s", len(rows), error.message)
+            except Exception:  # a fault must not end the thread, or no read would be audited from then on
+                log.exception("%d audit rows were not written", len(rows))
 
     def _run(self) -> None:
         while not self._stop.is_set():

@@ -90,7 +90,7 @@ class Catalog:
 
     def copy_to(self, path: Path) -> None:
         """Copy the catalog, as of one moment, into a new file at *path*."""
-        with closing(sqlite3.connect(self._path)) as source, closing(sqlite3.connect(path)) as target:
+        with _own_errors(), closing(sqlite3.connect(self._path)) as source, closing(sqlite3.connect(path)) as target:
             source.backup(target)
 
     def _write_groups(self) -> None:
@@ -165,7 +165,12 @@ class Catalog:
 def _engine(path: Path, *, begin: str, read_only: bool) -> Engine:
     # A connection is used by one thread at a time, so the pool may hand it on; it needs room for every pool thread.
     engine = create_engine(
-        f"sqlite:///{path}", connect_args={"timeout": BUSY_SECONDS, "check_same_thread": False}, pool_size=48, max_overflow=48
+        f"sqlite:///{path}",
+        connect_args={"timeout": BUSY_SECONDS, "check_same_thread": False},
+        pool_size=48,
+        max_overflow=48,
+        # What is written are users' keys and metadata, and hashes of secrets: they do not belong into messages and logs.
+        hide_parameters=True,
     )
 
     @event.listens_for(engine, "connect")
@@ -232,8 +237,8 @@ def _own_errors() -> Iterator[None]:
         if error.errno in NO_ROOM:
             raise StorageFullError(f"the catalog cannot be written: {error.strerror}", hint=_MAKE_ROOM) from error
         raise UnavailableError(f"the catalog cannot be used: {error.strerror}", hint="try again in a moment") from error
-    except DBAPIError as error:
-        fault = str(error.orig)
+    except (DBAPIError, sqlite3.Error) as error:
+        fault = str(error.orig if isinstance(error, DBAPIError) else error)
         if "full" in fault or "disk I/O" in fault:
             raise StorageFullError(f"the catalog cannot be written: {fault}", hint=_MAKE_ROOM) from error
         if "locked" in fault or "busy" in fault:
