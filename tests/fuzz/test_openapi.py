@@ -74,4 +74,4 @@ def test_every_endpoint_answers_a_few_requests_as_documented(tmp_path: Path) -> 
 @pytest.mark.timeout(900)
 def test_every_endpoint_answers_many_requests_as_documented(tmp_path: Path) -> None:
     with processes.served(tmp_path / "lab", requests_per_minute=0) as server:
-        fuzz(server, tmp_path, "--phases", "examples,coverage,fuzzing", "--max-examples", "60", "--max-time", "240")
+        fuzz(server, tmp_path, "--phases", "examples,coverage,fuzzing", "--max-examples", "60", "--max-time", "120")
