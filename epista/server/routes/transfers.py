@@ -150,7 +150,8 @@ class Download(_Raw):
         content: Content = await run_in_threadpool(self._service.content, actor, wanted)
         headers = _content_headers(content)
         tag = headers["ETag"]
-        if tag in _tags(request.headers.get("if-none-match", "")):
+        known = _tags(request.headers.get("if-none-match", ""))
+        if tag in known or "*" in known:
             await Response(status_code=304, headers=headers)(request.scope, request.receive, send)
             return
         span = _range(request, content.size, tag)

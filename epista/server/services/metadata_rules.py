@@ -9,7 +9,8 @@ from __future__ import annotations
 import fnmatch
 import functools
 import json
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -43,6 +44,23 @@ def add(tx: Connection, *, workspace_id: int, version: int, wanted: Iterable[Rul
 def loaded(row: RowMapping | None) -> tuple[Rule, ...]:
     """Return the rules in a row."""
     return msgspec.json.decode(row["document"], type=tuple[Rule, ...]) if row else ()
+
+
+def concerning(wanted: Iterable[Rule], experiments: Collection[str] | None) -> tuple[Rule, ...]:
+    """Return the rules that can be about assets of *experiments* (None: of all): the others name what does not exist there."""
+    if experiments is None:
+        return tuple(wanted)
+
+    def concerns(rule: Rule, experiment: str) -> bool:
+        if rule.experiment is not None and not fnmatch.fnmatchcase(experiment, rule.experiment):
+            return False
+        if rule.key is None:
+            return True
+        # Of the pattern of a key, the part that its first folder must match; without an end it is about keys at the root.
+        first = re.match(r"([^*/]*)([*/])", rule.key)
+        return first is not None and fnmatch.fnmatchcase(experiment, first[1] + first[2].removesuffix("/"))
+
+    return tuple(rule for rule in wanted if any(concerns(rule, experiment) for experiment in experiments))
 
 
 def check_schemas(wanted: Sequence[Rule]) -> None:
@@ -139,13 +157,17 @@ def _inapplicable(error: Exception) -> str:
 
 
 def _outside(schema: Any) -> list[str]:
-    if isinstance(schema, dict):
-        here = [schema[name] for name in ("$ref", "$dynamicRef") if isinstance(schema.get(name), str)]
-        found = [ref for ref in here if not ref.startswith("#")]
-        return found + [ref for value in schema.values() for ref in _outside(value)]
-    if isinstance(schema, list):
-        return [ref for value in schema for ref in _outside(value)]
-    return []
+    found: list[str] = []
+    todo = [schema]
+    while todo:  # not by recursion: a schema may nest as deeply as a request
+        part = todo.pop()
+        if isinstance(part, dict):
+            here = [part[name] for name in ("$ref", "$dynamicRef") if isinstance(part.get(name), str)]
+            found += [ref for ref in here if not ref.startswith("#")]
+            todo += reversed(part.values())
+        elif isinstance(part, list):
+            todo += reversed(part)
+    return found
 
 
 def _dotted(path: Iterable[Any]) -> str:

@@ -78,8 +78,8 @@ class _Draft:
             and self.is_live
             and (before["blob_id"], before["kind"], before["format"]) == (self.blob_id, self.kind, self.format)
             and tuple(json.loads(before["tags"])) == self.tags
-            and json.loads(before["meta"]) == json.loads(self.meta)
-            and json.loads(before["options"]) == json.loads(self.options)
+            and _is_same_json(before["meta"], self.meta)
+            and _is_same_json(before["options"], self.options)
         )
 
 
@@ -542,6 +542,11 @@ class Objects:
         done = asset(tx, access, row)
         self._all.record(tx, actor, access.workspace_id, key, {"version": done.version})
         return done
+
+
+def _is_same_json(one: str, other: str) -> bool:
+    """Whether two documents say the same in any order of their keys: to Python, 1, 1.0 and True were equal."""
+    return one == other or json.dumps(json.loads(one), sort_keys=True) == json.dumps(json.loads(other), sort_keys=True)
 
 
 def _as_draft(row: RowMapping, version: RowMapping) -> _Draft:

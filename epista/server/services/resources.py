@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 import msgspec
 from sqlalchemy import Connection, delete, insert, select
 
-from epista.contract.errors import ConflictError, EpistaError
+from epista.contract.errors import AuthenticationError, ConflictError, EpistaError
 from epista.contract.messages import Reply, Request
 from epista.server.access import policy
 from epista.server.access.actors import Actor
@@ -67,6 +67,7 @@ class Resources:
         """Run *work* as one commit, or give back what it gave when the same request was made before."""
 
         def committed(tx: Connection) -> R:
+            _refuse_revoked(tx, actor)
             access = enter(tx, actor, scope, workspace)
             return self._once(tx, actor, reply, lambda: work(tx, access))
 
@@ -74,7 +75,12 @@ class Resources:
 
     def write_lab(self, actor: Actor, reply: type[R], work: Callable[[Connection], R]) -> R:
         """Run *work*, which belongs to no workspace, as one commit."""
-        return self.catalog.write(lambda tx: self._once(tx, actor, reply, lambda: work(tx)))
+
+        def committed(tx: Connection) -> R:
+            _refuse_revoked(tx, actor)
+            return self._once(tx, actor, reply, lambda: work(tx))
+
+        return self.catalog.write(committed)
 
     def record(self, tx: Connection, actor: Actor, workspace_id: int, target: str, details: Mapping[str, Any] = {}) -> None:
         """Audit an act within its own transaction."""
@@ -139,6 +145,12 @@ def enter(tx: Connection, actor: Actor, scope: str, workspace: str) -> Access:
         allowed = people.loaded(found["experiments"])
         membership = Membership(workspace_id=found["id"], workspace=found["name"], role=found["role"], experiments=allowed)
     return policy.require(actor, scope, membership, workspace)
+
+
+def _refuse_revoked(tx: Connection, actor: Actor) -> None:
+    """Ask for the token again: the body of a request may come long after the token was shown."""
+    if actor.token_id is not None and people.is_revoked(tx, actor.token_id):
+        raise AuthenticationError("this token was revoked", hint="epista auth login")
 
 
 class Trail:

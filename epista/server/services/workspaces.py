@@ -142,18 +142,18 @@ class Workspaces:
                 at=self._all.clock(),
             )
             self._all.record(tx, actor, access.workspace_id, f"version {version + 1}", {"rules": [r.name for r in wanted.rules]})
-            return _rules(metadata_rules.current(tx, access.workspace_id))
+            return _rules(metadata_rules.current(tx, access.workspace_id), access)
 
         return self._all.write(actor, "admin", wanted.workspace, wire.Rules, work)
 
     def rules(self, actor: Actor, wanted: wire.ShowRules) -> wire.Rules:
-        """Look at the metadata rules, for all members: whoever must follow them may read them."""
+        """Look at the metadata rules, for all members: whoever must follow them may read them, and no others."""
         with self._all.read(actor, "read", wanted.workspace) as (tx, access):
             row = metadata_rules.current(tx, access.workspace_id, wanted.version)
             if row is None and wanted.version not in (None, 0):
                 raise NotFoundError(f"the rules have no version {wanted.version}", hint="epista rules show")
         self._all.note(actor, access.workspace_id, access.workspace)
-        return _rules(row)
+        return _rules(row, access)
 
     def check_rules(self, actor: Actor, wanted: wire.CheckRules) -> wire.RuleBreaks:
         """Find assets that break the rules in force, one page at a time."""
@@ -196,10 +196,10 @@ def _workspace(row: RowMapping | None, access: Access) -> wire.Workspace:
     )
 
 
-def _rules(row: RowMapping | None) -> wire.Rules:
+def _rules(row: RowMapping | None, access: Access) -> wire.Rules:
     return wire.Rules(
         version=row["version"] if row else 0,
-        rules=metadata_rules.loaded(row),
+        rules=metadata_rules.concerning(metadata_rules.loaded(row), access.experiments),
         changed_at=moments.to_datetime(row["created_at"]) if row else None,
         changed_by=row["author"] if row else None,
     )

@@ -130,6 +130,11 @@ def revoke(tx: Connection, token_id: int, at: int) -> None:
     tx.execute(ended)
 
 
+def is_revoked(tx: Connection, token_id: int) -> bool:
+    """Whether a token was ended before its time."""
+    return tx.execute(select(tokens.c.revoked_at).where(tokens.c.id == token_id)).scalar() is not None
+
+
 def _made_with(token_id: int) -> Select[Any]:
     """Select a token and all that were made with it, or with those."""
     made = select(tokens.c.id).where(tokens.c.id == token_id).cte(recursive=True)
