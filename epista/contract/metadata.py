@@ -35,6 +35,7 @@ def check(document: Mapping[str, Any]) -> None:
     violations: list[dict[str, str]] = []
     if not isinstance(document, dict):
         raise ValidationError(f"metadata is a JSON object (a dict), not {type(document).__name__}")
+    _refuse_size(document)
     _walk(document, "", 1, violations)
     if violations:
         first = violations[0]
@@ -42,7 +43,14 @@ def check(document: Mapping[str, Any]) -> None:
         raise ValidationError(
             f"metadata {first['path'] or 'document'}: {first['message']}{more}", details={"violations": violations}
         )
-    size = len(json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode())
+
+
+def _refuse_size(document: Mapping[str, Any]) -> None:
+    # First, because walking through what is far too large takes a hundred times as long as encoding it.
+    try:
+        size = len(json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode())
+    except (TypeError, ValueError, RecursionError):
+        return  # no JSON: what is wrong is found with its path
     if size > MAX_BYTES:
         raise TooLargeError(
             f"metadata is {size:,} bytes of JSON; at most {MAX_BYTES:,}",

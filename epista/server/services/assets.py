@@ -71,7 +71,7 @@ class Assets:
             folders, found, more = rows.level(tx, *here, folder=folder, after=after, limit=wanted.limit)
             if folder and not folders and not found and after is None and not wanted.path.endswith("/"):
                 found = [folder.removesuffix("/")]
-            known = rows.by_keys(tx, access.workspace_id, found)
+            known = rows.by_keys(tx, access.workspace_id, found, light=True)
         self._all.note(actor, access.workspace_id, folder)
         shown = tuple(ref(known[key]) for key in found if key in known and access.sees(key) and known[key]["deleted_at"] is None)
         return wire.Level(folders=tuple(folders), assets=shown, next=None if more is None else cursors.of(more))
@@ -80,7 +80,7 @@ class Assets:
         """List assets that satisfy every filter, by key."""
         after = cursors.text(wanted.after)
         with self._all.read(actor, "read", wanted.workspace) as (tx, access):
-            found = rows.heads(access.workspace_id, access.experiments)
+            found = rows.heads(access.workspace_id, access.experiments, light=True)
             found = found.where(rows.starting_with(keys.normalise_prefix(wanted.prefix)))
             if wanted.experiment is not None:
                 found = found.where(assets.c.experiment == keys.normalise_prefix(wanted.experiment))

@@ -36,6 +36,9 @@ from epista.server.stores.search.index import Document
 MAX_OPTIONS_BYTES = 64 * 1024
 """How much JSON the options of a serializer may be."""
 
+MAX_EDGES = 250_000
+"""How many inputs the objects of one commit may have together; other writers wait while they are recorded."""
+
 _LISTED_IN_AUDIT = 50
 
 
@@ -235,7 +238,7 @@ class Objects:
             for key in found:
                 access.require_key(key)
             if not wanted.dry_run:
-                known = rows.by_keys(tx, access.workspace_id, found)
+                known = rows.by_keys(tx, access.workspace_id, found, light=True)
                 ids = [known[key]["asset_id"] for key in found]
                 rows.hide(tx, ids, self._all.clock())
                 self._all.search.remove(tx, ids)
@@ -314,6 +317,11 @@ class Objects:
 
     def _check(self, wanted: wire.CommitObjects) -> None:
         """Refuse what can be refused without the catalog; every fault of every key is reported."""
+        if len(wanted.objects) * len(wanted.inputs) > MAX_EDGES:
+            raise ValidationError(
+                f"{len(wanted.inputs):,} inputs of {len(wanted.objects):,} objects are more than {MAX_EDGES:,} edges of lineage",
+                hint="put what has many inputs by itself",
+            )
         faults: list[dict[str, str]] = []
         seen: set[str] = set()
         for one in wanted.objects:

@@ -60,6 +60,15 @@ _HEAD_COLUMNS: list[Any] = [
     experiments.c.number.label("experiment_number"),
 ]
 
+# What listings show. Metadata may be a megabyte an asset, and a page has a thousand of them.
+_LIGHT_COLUMNS = [
+    *(column for column in _HEAD_COLUMNS if column is not versions),
+    *(column for column in versions.c if column.name not in ("meta", "options")),
+]
+
+_PAGE_BYTES = 16 * 1024 * 1024
+"""How much metadata one page of versions has before it ends."""
+
 _JOINED = (
     assets.join(versions, versions.c.id == assets.c.head_id)
     .join(blobs, blobs.c.id == versions.c.blob_id)
@@ -104,9 +113,10 @@ def _upper_bound(prefix: str) -> str | None:
     return None
 
 
-def heads(workspace_id: int, allowed: Collection[str] | None) -> Select[Any]:
-    """Select live assets with their current version; the caller narrows it."""
-    return select(*_HEAD_COLUMNS).select_from(_JOINED).where(visible(workspace_id, allowed), assets.c.deleted_at.is_(None))
+def heads(workspace_id: int, allowed: Collection[str] | None, *, light: bool = False) -> Select[Any]:
+    """Select live assets with their current version, *light* ones without metadata and options; the caller narrows it."""
+    columns = _LIGHT_COLUMNS if light else _HEAD_COLUMNS
+    return select(*columns).select_from(_JOINED).where(visible(workspace_id, allowed), assets.c.deleted_at.is_(None))
 
 
 def by_key(
@@ -119,22 +129,23 @@ def by_key(
     return tx.execute(found).mappings().first()
 
 
-def by_keys(tx: Connection, workspace_id: int, keys: Sequence[str]) -> dict[str, RowMapping]:
-    """Return the assets at *keys*, deleted ones too."""
+def by_keys(tx: Connection, workspace_id: int, keys: Sequence[str], *, light: bool = False) -> dict[str, RowMapping]:
+    """Return the assets at *keys*, deleted ones too; *light* ones without metadata and options."""
+    columns = _LIGHT_COLUMNS if light else _HEAD_COLUMNS
     found: dict[str, RowMapping] = {}
     for some in chunks(keys):
         rows = tx.execute(
-            select(*_HEAD_COLUMNS).select_from(_JOINED).where(assets.c.workspace_id == workspace_id, assets.c.key.in_(some))
+            select(*columns).select_from(_JOINED).where(assets.c.workspace_id == workspace_id, assets.c.key.in_(some))
         )
         found.update((row["key"], row) for row in rows.mappings())
     return found
 
 
 def by_ids(tx: Connection, ids: Sequence[int]) -> dict[int, RowMapping]:
-    """Return assets with their current versions by their integer ids."""
+    """Return assets with their current versions by their integer ids, without metadata and options."""
     found: dict[int, RowMapping] = {}
     for some in chunks(ids):
-        rows = tx.execute(select(*_HEAD_COLUMNS).select_from(_JOINED).where(assets.c.id.in_(some)))
+        rows = tx.execute(select(*_LIGHT_COLUMNS).select_from(_JOINED).where(assets.c.id.in_(some)))
         found.update((row["asset_id"], row) for row in rows.mappings())
     return found
 
@@ -349,7 +360,7 @@ def version_ids(tx: Connection, workspace_id: int, allowed: Collection[str] | No
 
 
 def versions_of(tx: Connection, asset_id: int, *, before: int | None, limit: int) -> list[RowMapping]:
-    """Return versions of an asset, newest first."""
+    """Return versions of an asset, newest first: *limit* of them, or fewer where their metadata is large."""
     found = (
         select(versions, blobs.c.sha256, blobs.c.size, users.c.name.label("author"))
         .join(blobs, blobs.c.id == versions.c.blob_id)
@@ -358,7 +369,15 @@ def versions_of(tx: Connection, asset_id: int, *, before: int | None, limit: int
     )
     if before is not None:
         found = found.where(versions.c.number < before)
-    return list(tx.execute(found.order_by(versions.c.number.desc()).limit(limit)).mappings())
+    page: list[RowMapping] = []
+    size = 0
+    with tx.execute(found.order_by(versions.c.number.desc()).limit(limit)) as rows:
+        for row in rows.mappings():
+            page.append(row)
+            size += len(row["meta"])
+            if size > _PAGE_BYTES:
+                break
+    return page
 
 
 def version_of(tx: Connection, asset_id: int, version: str) -> RowMapping | None:
