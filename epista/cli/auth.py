@@ -12,6 +12,7 @@ from epista.cli import options, output
 from epista.client import credentials, settings, tokens, workspaces
 from epista.client.credentials import Saved
 from epista.client.workspace import Workspace
+from epista.contract.errors import EpistaError
 from epista.contract.tokens import Me
 
 
@@ -85,17 +86,26 @@ def status(ws: Workspace, *, as_json: bool) -> None:
 @click.pass_context
 def logout(ctx: click.Context) -> None:
     """
-    Forget the token of a server.
+    Revoke the token of a server, and forget it.
 
-    Of the one that --lab names, else of the one you signed in to last. The token itself works until somebody revokes it.
+    Of the one that --lab names, else of the one you signed in to last.
     """
     file = settings.credentials_file(os.environ)
     given = options.location(ctx)
-    url = settings.normalise(given, "--lab", folders=False) if given else credentials.load(file).default
+    known = credentials.load(file)
+    url = settings.normalise(given, "--lab", folders=False) if given else known.default
+    saved = known.servers.get(url) if url else None
     if url is None or not credentials.forget(file, url):
         output.line("signed in nowhere" if url is None else f"not signed in to {url}")
         return
     output.line(f"signed out of {url}")
+    if saved and saved.token:
+        try:
+            with Workspace(url, token=saved.token) as ws:
+                if (own := tokens.me(ws).token) is not None:
+                    tokens.revoke(ws, own)
+        except EpistaError as error:
+            output.note(f"the token was forgotten here, and not revoked there: {error.message}")
 
 
 def _token(given: str | None) -> str:

@@ -68,6 +68,8 @@ class Me(Reply, frozen=True, kw_only=True):
     """The experiments that the presented token is restricted to, or null."""
     expires_at: Instant | None
     """When the presented token ends, or null."""
+    token: str | None = None
+    """The id of the presented token; null for the private one of an embedded lab."""
 
 
 class WhoAmI(Request, frozen=True, kw_only=True):

@@ -11,7 +11,9 @@ from datetime import UTC, datetime
 _FIELDS = ("request_id", "endpoint", "method", "status", "milliseconds", "fault")
 
 
-class _Json(logging.Formatter):
+class Json(logging.Formatter):
+    """One JSON object a record."""
+
     def format(self, record: logging.LogRecord) -> str:
         line: dict[str, object] = {
             "at": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
@@ -34,10 +36,18 @@ def _places(error: BaseException | None) -> str:
     return "".join(parts)
 
 
+GRANIAN = {
+    "formatters": {"json": {"()": f"{__name__}.Json"}},
+    "handlers": {"json": {"class": "logging.StreamHandler", "formatter": "json", "stream": "ext://sys.stderr"}},
+    "loggers": {"_granian": {"handlers": ["json"], "propagate": False}},
+}
+"""Sends what granian logs the same way; in the form of `logging.config`."""
+
+
 def start(level: str) -> None:
     """Send what is logged, from *level* on, to stderr."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_Json())
+    handler.setFormatter(Json())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import multiprocessing
 import os
@@ -58,12 +59,14 @@ def _serve(config: Config) -> None:
     from granian import Granian
     from granian.constants import Interfaces
     from granian.http import HTTP1Settings
+    from granian.log import LogLevels
 
     # Each worker is a fresh interpreter, not a copy of this one, which has read its environment already.
     multiprocessing.set_start_method("spawn", force=True)
-    with tempfile.TemporaryDirectory(prefix="epista-metrics-") as figures:
+    with contextlib.ExitStack() as stack:
         if config.workers > 1:
             # Read by prometheus_client in each worker: figures of all workers are summed.
+            figures = stack.enter_context(tempfile.TemporaryDirectory(prefix="epista-metrics-"))
             os.environ["PROMETHEUS_MULTIPROC_DIR"] = figures
         server = Granian(
             "epista.server.serve:worker",
@@ -74,7 +77,8 @@ def _serve(config: Config) -> None:
             respawn_failed_workers=True,
             workers_kill_timeout=config.stop_timeout_seconds,
             websockets=False,
-            log_enabled=False,
+            log_level=LogLevels.warning,
+            log_dictconfig=logs.GRANIAN,
             http1_settings=HTTP1Settings(header_read_timeout=30_000, max_buffer_size=1024 * 1024),
         )
         server.serve(target_loader=functools.partial(_load, config, os.getpid()), wrap_loader=False)

@@ -97,7 +97,8 @@ class Lab:
         """
         Copy the lab as of one moment: first the catalog, then every object that it names.
 
-        Objects are never changed, and a collection that removes one in between is reported as an error, not as a good backup.
+        Objects are never changed. One that is gone by its turn was collected, so that nothing needs it, or was missing before,
+        which `verify` says of the lab and of the backup alike.
         """
         policy.require_lab(actor)
         destination = self._destination(actor, wanted.destination)

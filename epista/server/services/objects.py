@@ -140,8 +140,11 @@ class Objects:
 
     def take_staged(self, actor: Actor, wanted: wire.TakeStaged) -> wire.Blob:
         """Take in a staged file: the server hashes the copy it owns, because the source may change."""
-        with self._all.read(actor, "write", wanted.workspace):
+        with self._all.read(actor, "write", wanted.workspace) as (tx, _):
             _require_local(actor)
+            # Asked before the stage, which a first try has taken away.
+            if (kept := self._all.kept(tx, actor, wire.Blob)) is not None:
+                return kept
         stored = self._all.blobs.take(wanted.stage, self._all.config.max_upload_bytes)
         if stored.size > self._all.config.max_upload_bytes:
             self._all.blobs.delete(stored.object)

@@ -120,16 +120,25 @@ class Resources:
             details=text,
         )
 
-    def _once(self, tx: Connection, actor: Actor, reply: type[R], work: Callable[[], R]) -> R:
+    def kept(self, tx: Connection, actor: Actor, reply: type[R]) -> R | None:
+        """Return what this request was answered when it was made before."""
         key = actor.request.idempotency_key
         if key is None:
-            return work()
-        kept = tx.execute(select(replies).where(replies.c.user_id == actor.user_id, replies.c.key == key)).mappings().first()
-        if kept:
-            if kept["request"] != actor.request.fingerprint:
-                raise ConflictError("this idempotency key was used for another request", hint="use a new one for each request")
-            return msgspec.json.decode(kept["reply"], type=reply)
+            return None
+        row = tx.execute(select(replies).where(replies.c.user_id == actor.user_id, replies.c.key == key)).mappings().first()
+        if row is None:
+            return None
+        if row["request"] != actor.request.fingerprint:
+            raise ConflictError("this idempotency key was used for another request", hint="use a new one for each request")
+        return msgspec.json.decode(row["reply"], type=reply)
+
+    def _once(self, tx: Connection, actor: Actor, reply: type[R], work: Callable[[], R]) -> R:
+        if (kept := self.kept(tx, actor, reply)) is not None:
+            return kept
         done = work()
+        key = actor.request.idempotency_key
+        if key is None:
+            return done
         now = self.clock()
         tx.execute(delete(replies).where(replies.c.at < now - REPLY_KEPT_MICROSECONDS))
         row = {"request": actor.request.fingerprint, "reply": msgspec.json.encode(done), "at": now}

@@ -61,6 +61,7 @@ class Tokens:
             workspaces=tuple(row["name"] for row in rows if actor.workspace_id in (None, row["id"])),
             experiments=None if actor.experiments is None else tuple(sorted(actor.experiments)),
             expires_at=None if actor.expires_at is None else moments.to_datetime(actor.expires_at),
+            token=actor.token,
         )
 
     def create(self, actor: Actor, wanted: wire.CreateToken) -> wire.NewToken:
