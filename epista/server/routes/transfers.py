@@ -48,16 +48,22 @@ class _Raw:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         scope["epista.endpoint"] = self._row.name
-        request = Request(scope, receive)
         actor: Actor | None = None
         wanted: Any = None
-        is_begun = False
+        is_whole = is_begun = False
+
+        async def take() -> Message:
+            nonlocal is_whole
+            message = await receive()
+            is_whole = message["type"] != "http.request" or not message.get("more_body")
+            return message
 
         async def answer(message: Message) -> None:
             nonlocal is_begun
             is_begun = True
             await send(message)
 
+        request = Request(scope, take)
         try:
             known, secret = self._door.identify(scope, self._row)
             actor = await run_in_threadpool(self._door.admit, known, secret)
@@ -68,7 +74,8 @@ class _Raw:
                 raise  # too late for a status: the server closes the connection
             if actor is not None:
                 await run_in_threadpool(self._door.resources.refused, actor, wanted, error, request.path_params)
-            await self._drain(receive, error)
+            if self._row.raw == "up" and not is_whole and not isinstance(error, _Gone):
+                await self._drain(receive)
             await problems.response(error, scope["epista.request_id"])(scope, receive, send)
 
     async def move(self, actor: Actor, wanted: Any, request: Request, send: Send) -> None:
@@ -78,9 +85,7 @@ class _Raw:
         async with asyncio.timeout(self._timeout):
             await send(message)
 
-    async def _drain(self, receive: Receive, error: EpistaError) -> None:
-        if self._row.raw != "up" or isinstance(error, _Gone):
-            return
+    async def _drain(self, receive: Receive) -> None:
         size = 0
         try:
             async with asyncio.timeout(5):
