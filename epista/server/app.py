@@ -24,6 +24,7 @@ from epista.contract.endpoints import BY_NAME, ENDPOINTS
 from epista.contract.errors import EpistaError, InvalidRequestError, NotFoundError
 from epista.server.config import Config
 from epista.server.engines.extraction import Extractor
+from epista.server.engines.schema_checks import SchemaChecks
 from epista.server.routes import problems, status
 from epista.server.routes.dispatch import Door, JsonRoute
 from epista.server.routes.limits import RateLimit
@@ -51,8 +52,16 @@ def create_app(config: Config, *, owner: Owner | None = None, clock: moments.Clo
     trail = Trail(catalog)
     blobs = LocalBlobs(folder)
     extractor = Extractor(timeout_seconds=config.extract_timeout_seconds)
+    schema_checks = SchemaChecks()
     resources = Resources(
-        config=config, catalog=catalog, blobs=blobs, search=sqlite, extractor=extractor, clock=clock, trail=trail
+        config=config,
+        catalog=catalog,
+        blobs=blobs,
+        search=sqlite,
+        extractor=extractor,
+        schema_checks=schema_checks,
+        clock=clock,
+        trail=trail,
     )
 
     tokens = Tokens(resources, owner)
@@ -98,6 +107,7 @@ def create_app(config: Config, *, owner: Owner | None = None, clock: moments.Clo
         finally:
             trail.close()
             extractor.close()
+            schema_checks.close()
             catalog.close()
 
     app = Starlette(

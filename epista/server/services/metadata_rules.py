@@ -1,24 +1,24 @@
 """
 Metadata rules: which JSON Schema the metadata of which assets must satisfy.
 
-Compiled once per version of a workspace's rules; a version never changes, so the cache needs no invalidation.
+Which rule is about which asset is decided here; whether the metadata satisfies the schema, in a limited child process.
 """
 
 from __future__ import annotations
 
 import fnmatch
-import functools
 import json
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any, NamedTuple
 
 import msgspec
 from sqlalchemy import Connection, RowMapping, insert, select
 
-from epista.contract import formats
+from epista.contract import formats, keys
 from epista.contract.errors import ValidationError
 from epista.contract.workspaces import Rule
+from epista.server.engines.schema_checks import SchemaChecks
 from epista.server.stores.tables import rules, users
 
 MAX_REPORTED = 1000
@@ -63,27 +63,14 @@ def concerning(wanted: Iterable[Rule], experiments: Collection[str] | None) -> t
     return tuple(rule for rule in wanted if any(concerns(rule, experiment) for experiment in experiments))
 
 
-def check_schemas(wanted: Sequence[Rule]) -> None:
+def check_schemas(checks: SchemaChecks, wanted: Sequence[Rule]) -> None:
     """Refuse rules whose schema is none, or points outside itself; every such rule is reported."""
-    from jsonschema.exceptions import SchemaError
-    from jsonschema.validators import Draft202012Validator
-    from referencing.exceptions import Unresolvable
-
-    violations = []
-    for number, rule in enumerate(wanted):
-        path = f"rules[{number}] ({rule.name})"
-        try:
-            Draft202012Validator.check_schema(rule.schema)
-        except SchemaError as error:
-            violations.append({"path": f"{path}.schema.{_dotted(error.absolute_path)}", "message": error.message})
-            continue
-        except RecursionError:
-            violations.append({"path": f"{path}.schema", "message": "nests too deeply"})
-            continue
-        try:
-            _validator(rule).is_valid({})
-        except (RecursionError, Unresolvable) as error:
-            violations.append({"path": f"{path}.schema", "message": _inapplicable(error)})
+    paths = [f"rules[{number}] ({rule.name})" for number, rule in enumerate(wanted)]
+    violations = [
+        {"path": f"{paths[one.position]}.schema" + (f".{one.path}" if one.path else ""), "message": one.message}
+        for one in (checks.faults(_schemas(wanted)) if wanted else ())
+    ]
+    for path, rule in zip(paths, wanted, strict=True):
         violations.extend({"path": path, "message": f"points outside itself: {ref}"} for ref in _outside(rule.schema))
         if rule.kind is not None and rule.kind.upper() not in formats.KINDS:
             message = f"no kind {rule.kind!r}; there are {', '.join(formats.KINDS)}"
@@ -98,30 +85,39 @@ def check_schemas(wanted: Sequence[Rule]) -> None:
         )
 
 
-def violations(document: str, *, key: str, experiment: str | None, kind: str, meta: Mapping[str, Any]) -> list[dict[str, str]]:
-    """Return everything in *meta* that breaks the rules in *document* (JSON text) for such an asset."""
-    compiled = _compiled(document)
-    if not compiled:
-        return []
-    from referencing.exceptions import Unresolvable
+class Subject(NamedTuple):
+    """What a rule looks at: an asset as it would be."""
 
-    found: list[dict[str, str]] = []
-    for rule, validator in compiled:
-        if (
-            (rule.experiment is None or (experiment is not None and fnmatch.fnmatchcase(experiment, rule.experiment)))
-            and (rule.kind is None or rule.kind.upper() == kind)
-            and (rule.key is None or fnmatch.fnmatchcase(key, rule.key))
-        ):
-            try:
-                errors = sorted(validator.iter_errors(meta), key=lambda error: [str(part) for part in error.absolute_path])
-            except (RecursionError, Unresolvable) as fault:
-                # Only some metadata may lead to where a schema has no bottom, so it is not always seen when rules are set.
-                found.append({"key": key, "path": "", "message": f"cannot be checked: {_inapplicable(fault)}", "rule": rule.name})
-                continue
-            for error in errors:
-                message = error.message if len(error.message) <= 300 else error.message[:300] + "..."
-                found.append({"key": key, "path": _dotted(error.absolute_path), "message": message, "rule": rule.name})
+    key: str
+    kind: str
+    meta: str
+    """JSON text."""
+
+
+def violations(checks: SchemaChecks, wanted: Sequence[Rule], subjects: Sequence[Subject]) -> list[dict[str, str]]:
+    """Return everything in the metadata of *subjects* that breaks the rules *wanted*."""
+    pairs = [(number, subject) for subject in subjects for number, rule in enumerate(wanted) if _is_about(rule, subject)]
+    if not pairs:
+        return []
+    documents = [(number, json.loads(subject.meta)) for number, subject in pairs]
+    found = []
+    for one in checks.violations(_schemas(wanted), documents):
+        number, subject = pairs[one.position]
+        found.append({"key": subject.key, "path": one.path, "message": one.message, "rule": wanted[number].name})
     return found
+
+
+def _schemas(wanted: Iterable[Rule]) -> list[str]:
+    return [json.dumps(rule.schema) for rule in wanted]
+
+
+def _is_about(rule: Rule, subject: Subject) -> bool:
+    experiment = keys.experiment_of(subject.key)
+    return (
+        (rule.experiment is None or (experiment is not None and fnmatch.fnmatchcase(experiment, rule.experiment)))
+        and (rule.kind is None or rule.kind.upper() == subject.kind)
+        and (rule.key is None or fnmatch.fnmatchcase(subject.key, rule.key))
+    )
 
 
 def refuse(found: Sequence[dict[str, str]]) -> None:
@@ -137,25 +133,6 @@ def refuse(found: Sequence[dict[str, str]]) -> None:
     )
 
 
-@functools.lru_cache(maxsize=64)
-def _compiled(document: str) -> list[tuple[Rule, Any]]:
-    return [(rule, _validator(rule)) for rule in msgspec.json.decode(document, type=tuple[Rule, ...])]
-
-
-def _validator(rule: Rule) -> Any:
-    # Imported when the first rule is checked: most labs have none, and jsonschema takes a while to load.
-    import referencing
-    from jsonschema.validators import Draft202012Validator
-
-    # An empty registry retrieves nothing: no schema makes the server read an address.
-    return Draft202012Validator(rule.schema, registry=referencing.Registry())
-
-
-def _inapplicable(error: Exception) -> str:
-    """Return what is wrong with a schema that is well-formed and leads nowhere."""
-    return "a reference leads back to itself" if isinstance(error, RecursionError) else f"a reference leads nowhere: {error}"
-
-
 def _outside(schema: Any) -> list[str]:
     found: list[str] = []
     todo = [schema]
@@ -168,12 +145,3 @@ def _outside(schema: Any) -> list[str]:
         elif isinstance(part, list):
             todo += reversed(part)
     return found
-
-
-def _dotted(path: Iterable[Any]) -> str:
-    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).removeprefix(".")
-
-
-def document_of(row: RowMapping | None) -> str:
-    """Return the rules in a row as JSON text, the form in which they are compiled and cached."""
-    return str(row["document"]) if row else json.dumps([])

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import Connection, RowMapping
 
@@ -22,11 +22,14 @@ from epista.contract.errors import (
     TooLargeError,
     ValidationError,
 )
+from epista.contract.messages import Reply
+from epista.contract.workspaces import Rule
 from epista.server.access import secrets
 from epista.server.access.actors import Actor
 from epista.server.access.policy import Access
 from epista.server.services import experiments, metadata_rules
 from epista.server.services.assets import asset, locate, refuse_folder, version_row, whole
+from epista.server.services.metadata_rules import Subject
 from epista.server.services.resources import Resources
 from epista.server.stores import assets as rows
 from epista.server.stores import moments
@@ -40,6 +43,13 @@ MAX_EDGES = 250_000
 """How many inputs the objects of one commit may have together; other writers wait while they are recorded."""
 
 _LISTED_IN_AUDIT = 50
+
+_MOST_CHECKS = 5
+
+R = TypeVar("R", bound=Reply)
+
+Checked = set[tuple[int, Subject]]
+"""Metadata that satisfies the rules, with the version of the rules."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -173,11 +183,12 @@ class Objects:
         """Make versions of contents that are there: all of them in one transaction, or none."""
         self._check(wanted)
         texts = self._texts(actor, wanted)
+        checked: Checked = set()
 
         def work(tx: Connection, access: Access) -> wire.Assets:
             drafts = self._drafts(tx, actor, access, wanted)
             self._refuse_conflicts(tx, access, drafts)
-            self._refuse_rule_breaks(tx, access, drafts)
+            _require_checked(tx, access, drafts, checked)
             inputs = self._inputs(tx, access, wanted.inputs)
             self._make(tx, actor, access, drafts, texts, inputs, wanted.notebook, note="put")
             made = rows.by_keys(tx, access.workspace_id, [draft.key for draft in drafts])
@@ -185,12 +196,13 @@ class Objects:
             self._all.record(tx, actor, access.workspace_id, *_for_audit(done))
             return wire.Assets(assets=tuple(done))
 
-        return self._all.write(actor, "write", wanted.workspace, wire.Assets, work)
+        return self._write_checked(actor, wanted.workspace, wire.Assets, work, checked)
 
     def set_meta(self, actor: Actor, wanted: wire.SetMetadata) -> asset_messages.Asset:
         """Describe an asset anew: a version on the same bytes."""
         refuse_folder(wanted.key, "put_dir(..., meta=...)")
         metadata.check(wanted.meta)
+        checked: Checked = set()
 
         def work(tx: Connection, access: Access) -> asset_messages.Asset:
             row = locate(tx, access, wanted.key, wanted.experiment)
@@ -198,12 +210,12 @@ class Objects:
             draft = _as_draft(row, row)
             draft.meta = json.dumps(wanted.meta, ensure_ascii=False)
             _refuse_stale(draft, wanted.expect)
-            self._refuse_rule_breaks(tx, access, [draft])
+            _require_checked(tx, access, [draft], checked)
             text = self._all.search.content_of(tx, row["asset_id"])
             self._make(tx, actor, access, [draft], {draft.key: text}, [], None, note="metadata")
             return self._receipt(tx, actor, access, row["key"])
 
-        return self._all.write(actor, "write", wanted.workspace, asset_messages.Asset, work)
+        return self._write_checked(actor, wanted.workspace, asset_messages.Asset, work, checked)
 
     # Hiding and bringing back
 
@@ -255,6 +267,7 @@ class Objects:
         """Bring a deleted asset back, or make an old version the current one; doing it again changes nothing."""
         refuse_folder(wanted.key, "restore each of its keys")
         texts = self._restored_text(actor, wanted)
+        checked: Checked = set()
 
         def work(tx: Connection, access: Access) -> asset_messages.Asset:
             row = locate(tx, access, wanted.key, wanted.experiment, deleted=True)
@@ -262,7 +275,7 @@ class Objects:
             draft = _as_draft(row, row if wanted.version is None else version_row(tx, row, wanted.version))
             self._refuse_conflicts(tx, access, [draft])
             if wanted.version is not None:
-                self._refuse_rule_breaks(tx, access, [draft])
+                _require_checked(tx, access, [draft], checked)
             if _says_the_same(row, draft):
                 if not draft.is_live:
                     rows.show(tx, row["asset_id"])
@@ -273,7 +286,7 @@ class Objects:
                 self._make(tx, actor, access, [draft], texts, [old["id"]], None, note=note)
             return self._receipt(tx, actor, access, row["key"])
 
-        return self._all.write(actor, "write", wanted.workspace, asset_messages.Asset, work)
+        return self._write_checked(actor, wanted.workspace, asset_messages.Asset, work, checked)
 
     # Steps
 
@@ -429,21 +442,22 @@ class Objects:
                 details={"found": way},
             )
 
-    def _refuse_rule_breaks(self, tx: Connection, access: Access, drafts: Sequence[_Draft]) -> None:
-        row = metadata_rules.current(tx, access.workspace_id)
-        if row is None:
-            return
-        document = metadata_rules.document_of(row)
-        found: list[dict[str, str]] = []
-        for draft in drafts:
-            found += metadata_rules.violations(
-                document,
-                key=draft.key,
-                experiment=keys.experiment_of(draft.key),
-                kind=draft.kind,
-                meta=json.loads(draft.meta),
-            )
-        metadata_rules.refuse(found)
+    def _write_checked(
+        self, actor: Actor, workspace: str, reply: type[R], work: Callable[[Connection, Access], R], checked: Checked
+    ) -> R:
+        """
+        Run *work* as one commit, with the metadata rules checked outside of it.
+
+        A check may take its time, and other writes must not wait for it. So *work* says what it finds unchecked, under which
+        version of the rules; that is checked, and *work* runs again.
+        """
+        for _ in range(_MOST_CHECKS):
+            try:
+                return self._all.write(actor, "write", workspace, reply, work)
+            except _Unchecked as todo:
+                metadata_rules.refuse(metadata_rules.violations(self._all.schema_checks, todo.rules, todo.subjects))
+                checked.update((todo.version, subject) for subject in todo.subjects)
+        raise ConflictError("the rules or the assets changed again and again meanwhile", hint="try again in a moment")
 
     def _inputs(self, tx: Connection, access: Access, wanted: Sequence[str]) -> list[int]:
         known = rows.version_ids(tx, access.workspace_id, access.experiments, list(dict.fromkeys(wanted)))
@@ -558,6 +572,27 @@ class Objects:
 def _is_same_json(one: str, other: str) -> bool:
     """Whether two documents say the same in any order of their keys: to Python, 1, 1.0 and True were equal."""
     return one == other or json.dumps(json.loads(one), sort_keys=True) == json.dumps(json.loads(other), sort_keys=True)
+
+
+def _require_checked(tx: Connection, access: Access, drafts: Sequence[_Draft], checked: Checked) -> None:
+    """Make sure that the metadata of *drafts* is checked against the rules in force."""
+    row = metadata_rules.current(tx, access.workspace_id)
+    if row is None:
+        return
+    subjects = [Subject(draft.key, draft.kind, draft.meta) for draft in drafts]
+    unchecked = [subject for subject in subjects if (row["version"], subject) not in checked]
+    if unchecked:
+        raise _Unchecked(row["version"], metadata_rules.loaded(row), unchecked)
+
+
+class _Unchecked(Exception):
+    """Metadata that is to be checked before the transaction can go on."""
+
+    def __init__(self, version: int, rules: Sequence[Rule], subjects: Sequence[Subject]) -> None:
+        super().__init__(version)
+        self.version = version
+        self.rules = rules
+        self.subjects = subjects
 
 
 def _as_draft(row: RowMapping, version: RowMapping) -> _Draft:

@@ -25,6 +25,7 @@ from epista.server.access.actors import Actor
 from epista.server.access.policy import Access, Membership
 from epista.server.config import Config
 from epista.server.engines.extraction import Extractor
+from epista.server.engines.schema_checks import SchemaChecks
 from epista.server.stores import audit, people
 from epista.server.stores.catalog import Catalog
 from epista.server.stores.local import LocalBlobs
@@ -54,6 +55,7 @@ class Resources:
     blobs: LocalBlobs
     search: SearchIndex
     extractor: Extractor
+    schema_checks: SchemaChecks
     clock: Clock
     trail: Trail
 

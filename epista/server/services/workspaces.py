@@ -122,7 +122,7 @@ class Workspaces:
 
     def set_rules(self, actor: Actor, wanted: wire.SetRules) -> wire.Rules:
         """Replace the metadata rules; the versions before are kept."""
-        metadata_rules.check_schemas(wanted.rules)
+        metadata_rules.check_schemas(self._all.schema_checks, wanted.rules)
 
         def work(tx: Connection, access: Access) -> wire.Rules:
             before = metadata_rules.current(tx, access.workspace_id)
@@ -159,16 +159,14 @@ class Workspaces:
         """Find assets that break the rules in force, one page at a time."""
         after = cursors.text(wanted.after)
         with self._all.read(actor, "admin", wanted.workspace) as (tx, access):
-            document = metadata_rules.document_of(metadata_rules.current(tx, access.workspace_id))
+            rules = metadata_rules.loaded(metadata_rules.current(tx, access.workspace_id))
             found = asset_rows.keys_after(tx, access.workspace_id, None, prefix="", after=after, limit=wanted.limit)
             rows = asset_rows.by_keys(tx, access.workspace_id, found)
-        breaks = []
-        for key in found:
-            row = rows[key]
-            meta = cursors.document(row["meta"])
-            broken = metadata_rules.violations(document, key=key, experiment=row["experiment"], kind=row["kind"], meta=meta)
-            if broken:
-                breaks.append(wire.RuleBreak(key=key, violations=tuple(broken)))
+        subjects = [metadata_rules.Subject(key, rows[key]["kind"], rows[key]["meta"]) for key in found]
+        broken: dict[str, list[dict[str, str]]] = {}
+        for one in metadata_rules.violations(self._all.schema_checks, rules, subjects):
+            broken.setdefault(one["key"], []).append(one)
+        breaks = [wire.RuleBreak(key=key, violations=tuple(every)) for key, every in broken.items()]
         self._all.note(actor, access.workspace_id, access.workspace)
         more = cursors.of(found[-1]) if len(found) == wanted.limit else None
         return wire.RuleBreaks(checked=len(found), breaks=tuple(breaks), next=more)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -45,3 +46,23 @@ def test_metadata_that_leads_to_where_a_schema_has_no_bottom_is_a_violation(serv
 
     assert answer.status_code == 422, answer.text
     assert "cannot be checked" in answer.json()["details"]["violations"][0]["message"]
+
+
+def test_a_pattern_that_takes_for_ever_is_cut_off_and_others_go_on_writing(server: Server) -> None:
+    api = server.api()
+    endless = {"properties": {"x": {"pattern": "^(a+)+$"}}}
+    api.ok(api.call("PUT", "~/rules", json={"rules": [{"name": "r", "schema": endless, "key": "slow/*"}]}))
+    sha256 = api.upload(b"data")
+    body = {"objects": [{"key": "slow/a.txt", "sha256": sha256, "meta": {"x": "a" * 60 + "!"}}]}
+
+    with ThreadPoolExecutor(1) as pool:
+        slow = pool.submit(api.post, "~/objects", **body)
+        others = 0
+        while not slow.done():
+            api.put(f"fast/{others}.txt", str(others).encode())
+            others += 1
+
+    assert slow.result().status_code == 422, slow.result().text
+    assert "could not be checked" in slow.result().json()["detail"]
+    assert others > 3
+    assert "slow/a.txt" not in api.keys()
