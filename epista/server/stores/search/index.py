@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
@@ -98,10 +97,10 @@ class SearchIndex(Protocol):
 
 
 class Position(NamedTuple):
-    """Where a page ended."""
+    """Where a page ended. Without its score: that speaks of all texts, also of those the caller may not see."""
 
-    score: float | None
-    """None when the order is by age alone."""
+    is_ranked: bool
+    """Whether relevance decides the order, or age alone."""
     created_at: int
     asset_id: int
 
@@ -120,10 +119,8 @@ def position(cursor: str, *, ranked: bool) -> Position:
     """
     try:
         match json.loads(base64.urlsafe_b64decode(cursor.encode() + b"==")):
-            case [float(score), int(created_at), int(asset_id)] if ranked and math.isfinite(score):
-                found = Position(score, created_at, asset_id)
-            case [None, int(created_at), int(asset_id)] if not ranked:
-                found = Position(None, created_at, asset_id)
+            case [bool(is_ranked), int(created_at), int(asset_id)] if is_ranked is ranked:
+                found = Position(is_ranked, created_at, asset_id)
             case _:
                 raise ValueError("another shape")
         if max(abs(found.created_at), abs(found.asset_id)) > grammar.MAX_INTEGER:

@@ -64,6 +64,9 @@ _CURRENT = assets.join(versions, versions.c.id == assets.c.head_id).outerjoin(bl
 _WEIGHTS = "10.0, 4.0, 8.0, 3.0, 1.0, 0.0"
 """How much a match counts in name, key, tags, meta, content, attributes."""
 
+_ABOVE_ALL = -1e300
+"""A score that comes before every other: the lower, the more relevant."""
+
 _NEAREST_OF = 1000
 """How many paths are looked at for the one that was meant."""
 
@@ -127,7 +130,7 @@ def find(
     if len(rows) <= limit:
         return Found(hits, None)
     last = rows[limit - 1]
-    return Found(hits, cursor(Position(last.score if ranked else None, last.created_at, last.id)))
+    return Found(hits, cursor(Position(ranked, last.created_at, last.id)))
 
 
 def count(tx: Connection, tree: Tree, *, workspace_id: int, experiments: Collection[str] | None) -> Counts:
@@ -196,7 +199,16 @@ def page(
         # True of all, but it makes SQLite walk them by age and stop at the limit, where it would rather scan and sort.
         statement = statement.where(_between(versions.c.created_at, -MAX_INTEGER, MAX_INTEGER))
     if after is not None:
-        statement = statement.where(_beyond(position(after, ranked=bool(terms)), score))
+        last = position(after, ranked=bool(terms))
+        if terms:
+            # Its score as of now. If it is no hit any more there is none, and the first page comes again.
+            shown = select(literal(1)).select_from(assets).where(assets.c.id == last.asset_id)
+            is_seen = tx.execute(shown.where(_visible(workspace_id, experiments, hinted=True))).first() is not None
+            then = select(ranking.c.score).where(ranking.c.id == last.asset_id).scalar_subquery()
+            last_score = func.coalesce(then, _ABOVE_ALL if every else 0.0) if is_seen else literal(_ABOVE_ALL)
+            statement = statement.where(or_(score > last_score, and_(score == last_score, _older(last))))
+        else:
+            statement = statement.where(versions.c.created_at <= last.created_at, _older(last))
     order = [part.desc() for part in age]
     return statement.order_by(score.asc(), *order) if terms else statement.order_by(*order), bool(terms)
 
@@ -346,13 +358,10 @@ def _selective(tree: Tree) -> bool:
     return False
 
 
-def _beyond(last: Position, score: ColumnElement[Any]) -> ColumnElement[bool]:
-    """Return the condition of standing after *last*."""
-    age, asset = versions.c.created_at, assets.c.id
-    older = or_(age < last.created_at, and_(age == last.created_at, asset < last.asset_id))
-    if last.score is None:
-        return and_(age <= last.created_at, older)
-    return or_(score > last.score, and_(score == last.score, older))
+def _older(last: Position) -> ColumnElement[bool]:
+    """Return the condition of standing after *last* among those of the same score."""
+    age = versions.c.created_at
+    return or_(age < last.created_at, and_(age == last.created_at, assets.c.id < last.asset_id))
 
 
 def _has_words(match: str) -> ColumnElement[bool]:
