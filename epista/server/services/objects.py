@@ -150,10 +150,11 @@ class Objects:
 
     def take_staged(self, actor: Actor, wanted: wire.TakeStaged) -> wire.Blob:
         """Take in a staged file: the server hashes the copy it owns, because the source may change."""
-        with self._all.read(actor, "write", wanted.workspace) as (tx, _):
+        with self._all.read(actor, "write", wanted.workspace) as (tx, access):
             _require_local(actor)
             # Asked before the stage, which a first try has taken away.
             if (kept := self._all.kept(tx, actor, wire.Blob)) is not None:
+                self._all.note(actor, access.workspace_id, "", {"repeats": actor.request.idempotency_key})
                 return kept
         stored = self._all.blobs.take(wanted.stage, self._all.config.max_upload_bytes)
         if stored.size > self._all.config.max_upload_bytes:

@@ -71,7 +71,7 @@ class Resources:
         def committed(tx: Connection) -> R:
             _refuse_revoked(tx, actor)
             access = enter(tx, actor, scope, workspace)
-            return self._once(tx, actor, reply, lambda: work(tx, access))
+            return self._once(tx, actor, access.workspace_id, reply, lambda: work(tx, access))
 
         return self.catalog.write(committed)
 
@@ -80,7 +80,7 @@ class Resources:
 
         def committed(tx: Connection) -> R:
             _refuse_revoked(tx, actor)
-            return self._once(tx, actor, reply, lambda: work(tx))
+            return self._once(tx, actor, audit.LAB, reply, lambda: work(tx))
 
         return self.catalog.write(committed)
 
@@ -134,11 +134,12 @@ class Resources:
             raise ConflictError("this idempotency key was used for another request", hint="use a new one for each request")
         return msgspec.json.decode(row["reply"], type=reply)
 
-    def _once(self, tx: Connection, actor: Actor, reply: type[R], work: Callable[[], R]) -> R:
+    def _once(self, tx: Connection, actor: Actor, workspace_id: int, reply: type[R], work: Callable[[], R]) -> R:
+        key = actor.request.idempotency_key
         if (kept := self.kept(tx, actor, reply)) is not None:
+            self.record(tx, actor, workspace_id, "", {"repeats": key})
             return kept
         done = work()
-        key = actor.request.idempotency_key
         if key is None:
             return done
         now = self.clock()
