@@ -131,7 +131,9 @@ def command_line() -> str:
 
 
 def _commands(command: click.Command, path: str, lines: list[str]) -> None:
-    context = click.Context(command, info_name=path, terminal_width=100, max_content_width=100)
+    # The names of the help option are those of the whole command line, which a command by itself does not know.
+    names = cli.context_settings["help_option_names"]
+    context = click.Context(command, info_name=path, terminal_width=100, max_content_width=100, help_option_names=names)
     lines.append(f"## {path}\n\n```text\n{command.get_help(context)}\n```\n")
     if isinstance(command, click.Group):
         for name in sorted(command.commands):

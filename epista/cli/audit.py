@@ -14,6 +14,7 @@ from epista.contract.audit import AuditPage
 
 @click.command()
 @click.option("--verify", "is_check", is_flag=True, help="Recompute the chain of hashes; exits with 1 if it is broken.")
+@click.option("--of-lab", is_flag=True, help="The lab's own log: tokens, sign-ins, workspaces, care. For its managers.")
 @click.option("--actor", metavar="USER", help="Only what this user did.")
 @click.option("--action", metavar="ACTION", help="Only this action, such as objects.commit.")
 @click.option("--target", metavar="KEY", help="Only what was done to exactly this.")
@@ -26,6 +27,7 @@ def audit(
     ws: Workspace,
     *,
     is_check: bool,
+    of_lab: bool,
     actor: str | None,
     action: str | None,
     target: str | None,
@@ -34,7 +36,7 @@ def audit(
 ) -> None:
     """Show who did what, newest first."""
     if is_check:
-        verdict = client.verify(ws)
+        verdict = client.verify(ws, of_lab=of_lab)
         if as_json:
             output.json(verdict)
         else:
@@ -43,7 +45,7 @@ def audit(
             output.line(f"{output.count(verdict.rows, 'row')}, {'NOT WHOLE' if verdict.problems else 'whole'}")
             output.line(f"head {verdict.head}")
         ctx.exit(1 if verdict.problems else 0)
-    rows = tuple(islice(client.find(ws, actor=actor, action=action, target=target, limit=min(limit, 1000)), limit))
+    rows = tuple(islice(client.find(ws, of_lab=of_lab, actor=actor, action=action, target=target, limit=min(limit, 1000)), limit))
     if as_json:
         output.json(AuditPage(rows=rows, next=None))
         return

@@ -21,13 +21,26 @@ PATIENCE_SECONDS = 24 * 3600.0
 
 
 def find(
-    here: Session, *, actor: str | None = None, action: str | None = None, target: str | None = None, limit: int = 100
+    here: Session,
+    *,
+    of_lab: bool = False,
+    actor: str | None = None,
+    action: str | None = None,
+    target: str | None = None,
+    limit: int = 100,
 ) -> Listing[wire.AuditRow]:
-    """List the rows of the audit log that fit, newest first, lazily paged; *limit* is the size of a page."""
-    wanted = wire.ReadAudit(workspace=here.name, actor=actor, action=action, target=target, limit=limit)
+    """
+    List the rows of the audit log that fit, newest first, lazily paged; *limit* is the size of a page.
+
+    Of the workspace, or with *of_lab* of the lab itself: tokens, sign-ins, workspaces, care.
+    """
+    wanted = wire.ReadLabAudit(actor=actor, action=action, target=target, limit=limit)
 
     def fetch(after: str | None) -> wire.AuditPage:
-        return here.wire.call("audit.find", msgspec.structs.replace(wanted, after=after), reply=wire.AuditPage)
+        if of_lab:
+            return here.wire.call("lab.audit", msgspec.structs.replace(wanted, after=after), reply=wire.AuditPage)
+        fields = msgspec.structs.asdict(wanted) | {"after": after}
+        return here.wire.call("audit.find", wire.ReadAudit(workspace=here.name, **fields), reply=wire.AuditPage)
 
     return Listing(
         Pages(fetch),
@@ -38,8 +51,11 @@ def find(
     )
 
 
-def verify(here: Session) -> wire.AuditVerdict:
-    """Have the chain of hashes of the audit log recomputed."""
+def verify(here: Session, *, of_lab: bool = False) -> wire.AuditVerdict:
+    """Have the chain of hashes of the audit log recomputed: that of the workspace, or of the lab itself."""
+    if of_lab:
+        wanted = wire.VerifyLabAudit()
+        return here.wire.call("lab.verify_audit", wanted, reply=wire.AuditVerdict, read_seconds=PATIENCE_SECONDS)
     return here.wire.call(
         "audit.verify", wire.VerifyAudit(workspace=here.name), reply=wire.AuditVerdict, read_seconds=PATIENCE_SECONDS
     )

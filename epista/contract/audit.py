@@ -67,6 +67,25 @@ class VerifyAudit(Request, frozen=True, kw_only=True):
     """The workspace."""
 
 
+class ReadLabAudit(Request, frozen=True, kw_only=True):
+    """Read the audit log of the lab itself, newest first: tokens, sign-ins, workspaces, care."""
+
+    actor: Text | None = None
+    """Only what this user did."""
+    action: Text | None = None
+    """Only this action."""
+    target: Text | None = None
+    """Only what was done to exactly this."""
+    after: Cursor | None = None
+    """Where the page begins."""
+    limit: PageSize = 100
+    """The size of the page."""
+
+
+class VerifyLabAudit(Request, frozen=True, kw_only=True):
+    """Recompute the chain of hashes of the lab's own audit log."""
+
+
 class AuditVerdict(Reply, frozen=True, kw_only=True):
     """Whether the audit log is whole."""
 

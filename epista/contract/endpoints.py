@@ -81,6 +81,8 @@ ENDPOINTS = (
     Endpoint("audit.find", "GET", _WS + "/audit", "admin", audit.ReadAudit, audit.AuditPage, retry="safe"),
     Endpoint("audit.verify", "GET", _WS + "/audit/verify", "admin", audit.VerifyAudit, audit.AuditVerdict, retry="safe"),
     Endpoint("lab.verify", "GET", API + "/lab/verify", "lab", audit.VerifyBlobs, audit.BlobVerdict, retry="safe"),
+    Endpoint("lab.audit", "GET", API + "/lab/audit", "lab", audit.ReadLabAudit, audit.AuditPage, retry="safe"),
+    Endpoint("lab.verify_audit", "GET", API + "/lab/audit/verify", "lab", audit.VerifyLabAudit, audit.AuditVerdict, retry="safe"),
     Endpoint("lab.gc", "POST", API + "/lab/gc", "lab", audit.CollectGarbage, audit.Garbage, retry="safe"),
     Endpoint("lab.backup", "POST", API + "/lab/backup", "lab", audit.BackUp, audit.Backup, retry="never"),
 )  # fmt: skip

@@ -12,7 +12,7 @@ from tests.cli.conftest import Run
 
 TREE = """
 epista --help --lab --version --workspace
-epista audit --action --actor --help --json --lab --limit --target --verify --workspace
+epista audit --action --actor --help --json --lab --limit --of-lab --target --verify --workspace
 epista auth --help
 epista auth login [LINK] --api-url --help --token --workspace
 epista auth logout --help --lab

@@ -70,6 +70,8 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     "audit.find": {},
     "audit.verify": {},
     "lab.verify": {},
+    "lab.audit": {},
+    "lab.verify_audit": {},
     "lab.gc": {"grace_seconds": 0},
     "lab.backup": {"destination": "BACKUP"},
 }

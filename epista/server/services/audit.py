@@ -1,10 +1,10 @@
-"""The audit log of a workspace, for its admins."""
+"""The audit log: of a workspace for its admins, of the lab for its managers."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import RowMapping
+from sqlalchemy import Connection, RowMapping
 
 from epista.contract import audit as wire
 from epista.server.access.actors import Actor
@@ -22,23 +22,35 @@ class Audit:
 
     def find(self, actor: Actor, wanted: wire.ReadAudit) -> wire.AuditPage:
         """Read the log, newest first, including what was read up to now."""
-        before = cursors.number(wanted.after)
-        asked = {"actor": wanted.actor, "action": wanted.action, "target": wanted.target}
-        filters = {name: value for name, value in asked.items() if value is not None}
         self._all.trail.flush()
         with self._all.read(actor, "admin", wanted.workspace) as (tx, access):
-            found = rows.page(tx, access.workspace_id, filters=filters, before=before, limit=wanted.limit)
+            page = read(tx, access.workspace_id, wanted)
         self._all.note(actor, access.workspace_id, access.workspace)
-        more = cursors.of(found[-1]["number"]) if len(found) == wanted.limit else None
-        return wire.AuditPage(rows=tuple(map(_message, found)), next=more)
+        return page
 
     def verify(self, actor: Actor, wanted: wire.VerifyAudit) -> wire.AuditVerdict:
         """Recompute the chain of the workspace."""
         self._all.trail.flush()
         with self._all.read(actor, "admin", wanted.workspace) as (tx, access):
-            count, head, problems = rows.verify(tx, access.workspace_id)
-        self._all.note(actor, access.workspace_id, access.workspace, {"problems": len(problems)})
-        return wire.AuditVerdict(rows=count, head=head, problems=tuple(problems[:1000]))
+            verdict = verified(tx, access.workspace_id)
+        self._all.note(actor, access.workspace_id, access.workspace, {"problems": len(verdict.problems)})
+        return verdict
+
+
+def read(tx: Connection, chain: int, wanted: wire.ReadAudit | wire.ReadLabAudit) -> wire.AuditPage:
+    """Return one page of a chain."""
+    before = cursors.number(wanted.after)
+    asked = {"actor": wanted.actor, "action": wanted.action, "target": wanted.target}
+    filters = {name: value for name, value in asked.items() if value is not None}
+    found = rows.page(tx, chain, filters=filters, before=before, limit=wanted.limit)
+    more = cursors.of(found[-1]["number"]) if len(found) == wanted.limit else None
+    return wire.AuditPage(rows=tuple(map(_message, found)), next=more)
+
+
+def verified(tx: Connection, chain: int) -> wire.AuditVerdict:
+    """Return what recomputing a chain shows."""
+    count, head, problems = rows.verify(tx, chain)
+    return wire.AuditVerdict(rows=count, head=head, problems=tuple(problems[:1000]))
 
 
 def _message(row: RowMapping) -> wire.AuditRow:

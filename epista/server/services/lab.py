@@ -14,6 +14,7 @@ from epista.contract.errors import ConflictError, ForbiddenError, InvalidRequest
 from epista.server.access import policy
 from epista.server.access.actors import Actor
 from epista.server.services import cursors
+from epista.server.services.audit import read, verified
 from epista.server.services.resources import Resources
 from epista.server.stores import audit, care
 from epista.server.stores.local import NO_ROOM
@@ -63,6 +64,24 @@ class Lab:
         self._all.note(actor, audit.LAB, "blobs", {"checked": count, "problems": len(problems)})
         done = count == len(found) < VERIFY_BLOBS
         return wire.BlobVerdict(blobs=count, size_bytes=size, problems=tuple(problems), next=None if done else cursors.of(after))
+
+    def audit(self, actor: Actor, wanted: wire.ReadLabAudit) -> wire.AuditPage:
+        """Read the log of what belongs to no workspace."""
+        policy.require_lab(actor)
+        self._all.trail.flush()
+        with self._all.catalog.read() as tx:
+            page = read(tx, audit.LAB, wanted)
+        self._all.note(actor, audit.LAB, "audit")
+        return page
+
+    def verify_audit(self, actor: Actor, wanted: wire.VerifyLabAudit) -> wire.AuditVerdict:
+        """Recompute the chain of what belongs to no workspace."""
+        policy.require_lab(actor)
+        self._all.trail.flush()
+        with self._all.catalog.read() as tx:
+            verdict = verified(tx, audit.LAB)
+        self._all.note(actor, audit.LAB, "audit", {"problems": len(verdict.problems)})
+        return verdict
 
     def gc(self, actor: Actor, wanted: wire.CollectGarbage) -> wire.Garbage:
         """
