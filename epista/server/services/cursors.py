@@ -46,6 +46,8 @@ def _position(cursor: str | None) -> Any:
             found.encode()  # half a surrogate pair is no position
     except (binascii.Error, ValueError, RecursionError) as error:
         raise _bad() from error
+    if found is None:
+        raise _bad()
     return found
 
 
