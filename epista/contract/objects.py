@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import msgspec
 
@@ -202,7 +202,3 @@ class RestoreAsset(Request, frozen=True, kw_only=True):
     """The active experiment, in which a key without a folder is looked up first."""
     version: Text | None = None
     """The id or number of the version to make current."""
-
-
-ExpectAbsent = Literal["absent"]
-"""The only condition that a whole folder can have."""

@@ -97,19 +97,18 @@ def starting_with(prefix: str) -> ColumnElement[bool]:
     """The filter for keys that start with *prefix*, as a range that the index serves."""
     if not prefix:
         return true()
-    bound = _upper_bound(prefix)
+    bound = after_all(prefix)
     above = assets.c.key >= prefix
     return above if bound is None else and_(above, assets.c.key < bound)
 
 
-def _upper_bound(prefix: str) -> str | None:
-    """Return the first string past everything that starts with *prefix*; None if there is none."""
-    for last in range(len(prefix) - 1, -1, -1):
-        point = ord(prefix[last]) + 1
-        if 0xD800 <= point <= 0xDFFF:
-            point = 0xE000
-        if point <= 0x10FFFF:
-            return prefix[:last] + chr(point)
+def after_all(prefix: str) -> str | None:
+    """Return the first text after all that begin with *prefix*, in code-point order; None if there is none."""
+    while prefix:
+        prefix, last = prefix[:-1], ord(prefix[-1]) + 1
+        if last <= 0x10FFFF:
+            # Surrogates are no characters.
+            return prefix + chr(0xE000 if last == 0xD800 else last)
     return None
 
 

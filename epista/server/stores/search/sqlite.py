@@ -33,6 +33,7 @@ from sqlalchemy import (
 )
 
 from epista.contract.keys import name_of
+from epista.server.stores.assets import after_all
 from epista.server.stores.search import attributes as attribution
 from epista.server.stores.search import words as folding
 from epista.server.stores.search.grammar import (
@@ -394,18 +395,8 @@ def _between(value: ColumnElement[Any], low: float | None, high: float | None) -
 def _same(value: ColumnElement[Any], wanted: str, *, prefix: bool) -> ColumnElement[bool]:
     if not prefix:
         return value == wanted
-    after = _after_all(wanted)
+    after = after_all(wanted)
     return and_(value >= wanted, value < after) if after else value >= wanted
-
-
-def _after_all(prefix: str) -> str:
-    """Return the first text after all that begin with *prefix*, in code-point order; empty if there is none."""
-    while prefix:
-        prefix, last = prefix[:-1], ord(prefix[-1]) + 1
-        if last <= 0x10FFFF:
-            # Surrogates are no characters.
-            return prefix + chr(0xE000 if last == 0xD800 else last)
-    return ""
 
 
 def _fits(name: str, wanted: Value) -> bool:
