@@ -20,9 +20,9 @@ _PROBLEM = {
     "description": "Problem details, RFC 9457",
     "required": ["type", "title", "status", "detail", "code", "hint", "details", "request_id"],
     "properties": {
-        "type": {"type": "string"},
-        "title": {"type": "string"},
-        "status": {"type": "integer"},
+        "type": {"type": "string", "description": "An address that stands for the error class"},
+        "title": {"type": "string", "description": "The name of the error class, in words"},
+        "status": {"type": "integer", "description": "The HTTP status"},
         "detail": {"type": "string", "description": "The fact, and the nearest alternative"},
         "code": {"type": "string", "description": "Names the error class"},
         "hint": {"type": ["string", "null"], "description": "The next step"},

@@ -64,6 +64,18 @@ SETTINGS = tuple(Config.__struct_fields__)
 """The names of all settings."""
 
 
+_LEAST = {
+    "max_upload_bytes": 1,
+    "max_json_bytes": 1,
+    "requests_per_minute": 0,
+    "body_timeout_seconds": 0.001,
+    "extract_timeout_seconds": 0.001,
+    "kernel_token_seconds": 1,
+    "kernel_renew_seconds": 1,
+    "sign_in_link_seconds": 1,
+}
+
+
 def read(*, file: Path | None, environ: Mapping[str, str], **given: Any) -> Config:
     """
     Return the settings; *given* ones that are None are not given.
@@ -93,6 +105,9 @@ def read(*, file: Path | None, environ: Mapping[str, str], **given: Any) -> Conf
         raise SettingsError(f"log_level is {config.log_level!r}; one of debug, info, warning, error")
     if not 0 <= config.port <= 65535 or config.workers < 1 or config.stop_timeout_seconds < 1:
         raise SettingsError("port is 0 to 65535, workers and stop_timeout_seconds at least 1")
+    for name, least in _LEAST.items():
+        if not least <= getattr(config, name) < 2**62:  # which not-a-number is not either
+            raise SettingsError(f"{name} is {getattr(config, name)}; it is at least {least}")
     if config.backup_root is not None and not Path(config.backup_root).is_absolute():
         raise SettingsError(f"backup_root is {config.backup_root!r}, which is no absolute path")
     return config
