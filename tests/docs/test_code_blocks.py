@@ -20,6 +20,7 @@ from typing import Any
 
 import pytest
 
+from epista.serializers import registry
 from epista.server.config import SETTINGS
 
 ROOT = Path(__file__).parent.parent.parent
@@ -111,6 +112,9 @@ class Page:
 @pytest.fixture
 def page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Page]:
     monkeypatch.chdir(tmp_path)
+    # What a page registers is gone with the page.
+    monkeypatch.setattr(registry, "_by_name", dict(registry._by_name))
+    monkeypatch.setattr(registry, "_by_extension", dict(registry._by_extension))
     Path("plate1.csv").write_text("well,count\nA1,17\nA2,23\n", encoding="utf-8")
     Path("raw").mkdir()
     Path("raw", "readings.txt").write_text("0.41 0.39\n", encoding="utf-8")
