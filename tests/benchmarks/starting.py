@@ -33,7 +33,8 @@ def measure(rounds: int) -> dict[str, Any]:
         for name in cases
         if name != "bare interpreter"
     }
-    return {"seconds": times, "median_beyond_bare_seconds": beyond}
+    medians = {name: statistics.median(one[name] for one in times) for name in cases}
+    return {"seconds": times, "median_seconds": medians, "median_beyond_bare_seconds": beyond}
 
 
 def _run(sources: Iterable[str]) -> list[float]:
