@@ -8,7 +8,9 @@ one experiment must get the same answer in both: the one in which there is nothi
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -67,9 +69,9 @@ class Labs:
 
 
 @pytest.fixture(scope="module")
-def labs(server_thread: Thread, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Labs]:
+def labs(server_thread: Thread, founded: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Labs]:
     folder = tmp_path_factory.mktemp("access") / "lab"
-    founding.prepare(folder, user="manager")
+    shutil.copytree(founded, folder)
     stop = server_thread.start(create_app(Config(lab=str(folder))))
     link = founding.new_link(folder, address=server_thread.url, seconds=3600, only_if_locked_out=False)
     assert link

@@ -8,6 +8,7 @@ test.
 from __future__ import annotations
 
 import json
+import shutil
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
@@ -145,12 +146,12 @@ class Lab:
 
 
 @pytest.fixture(scope="module")
-def make_lab(server_thread: Thread, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], Lab]]:
+def make_lab(server_thread: Thread, founded: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], Lab]]:
     stops: list[Callable[[], None]] = []
 
     def make() -> Lab:
         folder = tmp_path_factory.mktemp("walk") / "lab"
-        founding.prepare(folder, user="manager")
+        shutil.copytree(founded, folder)
         config = Config(lab=str(folder), max_json_bytes=20_000, max_upload_bytes=100_000)
         stops.append(server_thread.start(create_app(config)))
         link = founding.new_link(folder, address=server_thread.url, seconds=3600, only_if_locked_out=False)
@@ -273,11 +274,9 @@ def test_an_over_long_body_is_refused(row: Endpoint, lab: Lab, unchanged: None) 
 
 
 @names(JSON_BODY)
-@pytest.mark.parametrize(
-    "body", [b"{", b"[]", b'"x"', b"\xff", b'{"a": NaN}', b"[" * 9000], ids=["cut", "list", "text", "no-utf8", "nan", "deep"]
-)
-def test_a_malformed_body_is_refused(row: Endpoint, body: bytes, lab: Lab, unchanged: None) -> None:
-    assert problem(lab.request(row, lab.manager, body=body)) == (400, "invalid_request")
+def test_a_malformed_body_is_refused(row: Endpoint, lab: Lab, unchanged: None) -> None:
+    for body in (b"{", b"[]", b'"x"', b"\xff", b'{"a": NaN}', b"[" * 9000):
+        assert problem(lab.request(row, lab.manager, body=body)) == (400, "invalid_request"), body[:20]
 
 
 @names([row for row in ENDPOINTS if row.request.__struct_fields__ and row.name != "objects.upload"])

@@ -8,6 +8,7 @@ import hashlib
 import itertools
 import json
 import os
+import shutil
 import time
 import unicodedata
 from collections.abc import Iterator
@@ -48,10 +49,10 @@ _numbers = itertools.count(1)
 
 
 @pytest.fixture(scope="module")
-def server(server_thread: Thread, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def server(server_thread: Thread, founded: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """One server for all of this, which none of it may harm."""
     folder = tmp_path_factory.mktemp("hostile") / "lab"
-    founding.prepare(folder, user="manager")
+    shutil.copytree(founded, folder)
     stop = server_thread.start(create_app(Config(lab=str(folder))))
     link = founding.new_link(folder, address=server_thread.url, seconds=3600, only_if_locked_out=False)
     assert link
