@@ -18,6 +18,7 @@ EXTRAS["test"] = sorted(
         "altair>=5.4",
         "hypothesis>=6.100",
         "matplotlib>=3.9",
+        "openapi-spec-validator>=0.7",
         "polars>=1.20",
         "psutil>=5.9",
         "pytest>=8.3",

@@ -20,7 +20,7 @@ def pull(ws: Workspace, ref: str, dest: str, *, version: str | None) -> None:
 
     Prints the path that was written. REF is a key, a folder, a bare name or an id. A file goes into DEST if that is a folder
     or ends in '/', else to DEST itself; what is in a folder goes right into DEST. Every file is verified; one that is there
-    already is left alone.
+    already with the same bytes is left alone, and one with other bytes is replaced.
     """
     try:
         path = ws.fetch(ref, dest, version=version)

@@ -18,7 +18,8 @@ _DOCUMENTS_PER_JOB = 200
 class SchemaChecks:
     """Checks documents and schemas in limited children; for any number of threads. Close it when done."""
 
-    def __init__(self, *, timeout_seconds: float = 5.0, wait_seconds: float = 30.0) -> None:
+    # Both short: whoever waits here holds one of the threads that all requests share.
+    def __init__(self, *, timeout_seconds: float = 3.0, wait_seconds: float = 3.0) -> None:
         self._timeout_seconds = timeout_seconds
         self._wait_seconds = wait_seconds
         self._sandbox = Sandbox(schemas.__name__, max_reply_bytes=8 * 1024 * 1024, limits=Limits(), children=1)
