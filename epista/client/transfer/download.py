@@ -203,8 +203,13 @@ def _bring(here: Session, wanted: Pinned, sink: io.FileIO | io.BytesIO, progress
     """Complete *sink*, which may hold a beginning, and verify it; start again once if it is not what was wanted."""
     if here.is_embedded and wanted.size_bytes >= DISK_FROM_BYTES:
         _empty(sink)
-        if _copy(here, wanted, sink, progress):
-            return
+        try:
+            if _copy(here, wanted, sink, progress):
+                return
+        except BaseException:
+            # A copy from disk to disk always begins anew; what there is of it would only take room.
+            _empty(sink)
+            raise
         _empty(sink)
     for _ in range(2):
         with Digest(wanted.size_bytes) as digest:
