@@ -8,6 +8,7 @@ The child's module calls `serve`, which limits the process first. This module kn
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import signal
 import subprocess
@@ -25,6 +26,9 @@ if sys.platform != "win32":
 
 # Without these some interpreters cannot start; nothing else of the server's environment reaches a child.
 _INHERITED = ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "PYTHONHOME", "SYSTEMROOT")
+
+STUCK_SECONDS = 60.0
+"""How long a child may work on one job if nobody is left to kill it; longer than any job is given."""
 
 _HEADER_BYTES = 4
 _STDERR_BYTES = 4096
@@ -283,7 +287,13 @@ def serve(work: Callable[[bytes], bytes]) -> None:
         _apply(msgspec.msgpack.decode(_read_frame(jobs), type=Limits))
         _write_frame(replies, b"")
         while True:
-            _write_frame(replies, work(_read_frame(jobs)))
+            job = _read_frame(jobs)
+            # The parent kills a child that passes its time. Should the parent be gone, and the job hold the interpreter's
+            # lock, as a regular expression does, then no thread of ours can see it; this timer needs no lock.
+            faulthandler.dump_traceback_later(STUCK_SECONDS, exit=True)
+            reply = work(job)
+            faulthandler.cancel_dump_traceback_later()
+            _write_frame(replies, reply)
     except (EOFError, BrokenPipeError):
         # Past the interpreter's own end, which would flush into the broken pipe.
         os._exit(0)

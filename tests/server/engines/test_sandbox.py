@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 
 import msgspec
 import pytest
 
 from epista.server.engines.extractors import Job
-from epista.server.engines.sandbox import NoReplyError, Sandbox
+from epista.server.engines.sandbox import Limits, NoReplyError, Sandbox
 
 EXTRACTORS = "epista.server.engines.extractors"
 
@@ -90,3 +92,26 @@ def test_a_closed_sandbox_says_so_and_closes_twice(make_sandbox: MakeSandbox) ->
         sandbox.run(job(50), timeout_seconds=10, wait_seconds=10)
 
     assert caught.value.reason == "closed"
+
+
+def test_a_job_that_holds_the_lock_ends_although_nobody_is_left_to_kill_it() -> None:
+    source = """
+import re, sys
+from epista.server.engines import sandbox
+sandbox.STUCK_SECONDS = 1
+sandbox.serve(lambda job: bytes(str(re.match("^(a+)+$", "a" * 80 + "!")), "ascii"))
+"""
+    limits = msgspec.msgpack.encode(Limits())
+    child = subprocess.Popen(
+        [sys.executable, "-c", source], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    try:
+        assert child.stdin
+        for frame in (limits, b"job"):
+            child.stdin.write(len(frame).to_bytes(4, "big") + frame)
+        child.stdin.flush()
+
+        assert child.wait(60) == 1
+    finally:
+        child.kill()
+        child.communicate()
