@@ -42,7 +42,7 @@ EXTRAS["lint"] = [
 
 setup(
     name="epista",
-    version="0.1.0",
+    version="0.2.0",
     description="One governed bucket for a lab's data",
     long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",

@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+from anyio import CapacityLimiter
 from sqlalchemy import text
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -31,6 +32,7 @@ from epista.server.routes.limits import RateLimit
 from epista.server.routes.metrics import Metrics
 from epista.server.routes.requests import Requests
 from epista.server.routes.transfers import Download, KeyStream, Upload
+from epista.server.routes.turns import SLOW_THREADS, Turns
 from epista.server.services.assets import Assets
 from epista.server.services.audit import Audit
 from epista.server.services.experiments import Experiments
@@ -76,7 +78,14 @@ def create_app(config: Config, *, owner: Owner | None = None, clock: moments.Clo
         "lab": Lab(resources, folder),
     }
 
-    door = Door(tokens=tokens, resources=resources, limit=RateLimit(config.requests_per_minute))
+    door = Door(
+        tokens=tokens,
+        resources=resources,
+        limit=RateLimit(config.requests_per_minute),
+        slow=Turns(4 * SLOW_THREADS),
+        slow_threads=CapacityLimiter(SLOW_THREADS),
+        streams=Turns(config.max_streams),
+    )
     raw = {
         "objects.upload": Upload(BY_NAME["objects.upload"], door, objects),
         "objects.content": Download(BY_NAME["objects.content"], door, objects, blobs),

@@ -40,6 +40,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """The largest JSON request."""
     requests_per_minute: int = 12_000
     """How many requests one token may make, in each server process; 0 for no limit."""
+    max_streams: int = 128
+    """How many bodies may come in and go out at once, in each server process; one token may have a quarter of them."""
     body_timeout_seconds: float = 60.0
     """How long to wait for the next piece of a body, in either direction."""
     stop_timeout_seconds: int = 20
@@ -68,6 +70,7 @@ _LEAST = {
     "max_upload_bytes": 1,
     "max_json_bytes": 1,
     "requests_per_minute": 0,
+    "max_streams": 1,
     "body_timeout_seconds": 0.001,
     "extract_timeout_seconds": 0.001,
     "kernel_token_seconds": 1,

@@ -44,6 +44,11 @@ class Actor:
     request: Request
 
     @property
+    def caller(self) -> str:
+        """Whom limits count."""
+        return self.token or "owner"
+
+    @property
     def is_restricted(self) -> bool:
         """Whether the token opens less than all its user may open."""
         return self.workspace_id is not None or self.experiments is not None

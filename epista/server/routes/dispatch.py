@@ -9,10 +9,12 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
+from anyio import CapacityLimiter, to_thread
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
@@ -25,6 +27,7 @@ from epista.server.access import actors
 from epista.server.access.actors import Actor
 from epista.server.routes import decode, problems
 from epista.server.routes.limits import RateLimit
+from epista.server.routes.turns import SLOW, Turns
 from epista.server.services.resources import Resources
 from epista.server.services.tokens import Tokens
 
@@ -39,6 +42,11 @@ class Door:
     tokens: Tokens
     resources: Resources
     limit: RateLimit
+    slow: Turns
+    """At what may wait; a turn is held while the body is read, too, so that requests in the queue hold no bodies."""
+    slow_threads: CapacityLimiter
+    streams: Turns
+    """At moving bytes."""
 
     def identify(self, scope: Scope, row: Endpoint) -> tuple[actors.Request, str | None]:
         """Return the request and the secret it presents."""
@@ -56,7 +64,7 @@ class Door:
         if secret is None:
             raise AuthenticationError("this needs a token", hint="epista auth login")
         actor = self.tokens.authenticate(secret, request)
-        self.limit.take(actor.token or "owner")
+        self.limit.take(actor.caller)
         return actor
 
 
@@ -88,10 +96,14 @@ class JsonRoute:
             return await run_in_threadpool(self._method, secret, asked, known)
         actor = await run_in_threadpool(self._door.admit, known, secret)
         wanted: messages.Request | None = None
+        is_slow = self._row.name in SLOW
         try:
-            body = await read_body(request, config.max_json_bytes, config.body_timeout_seconds)
-            wanted = self._decode(request, body)
-            return await run_in_threadpool(self._method, _with_fingerprint(actor, scope["path"].encode() + b"\0" + body), wanted)
+            async with self._door.slow.turn(actor.caller) if is_slow else nullcontext():
+                body = await read_body(request, config.max_json_bytes, config.body_timeout_seconds)
+                wanted = self._decode(request, body)
+                actor = _with_fingerprint(actor, scope["path"].encode() + b"\0" + body)
+                threads = self._door.slow_threads if is_slow else None
+                return await to_thread.run_sync(self._method, actor, wanted, limiter=threads)
         except EpistaError as error:
             await run_in_threadpool(self._door.resources.refused, actor, wanted, error, request.path_params)
             raise

@@ -68,7 +68,8 @@ class _Raw:
             known, secret = self._door.identify(scope, self._row)
             actor = await run_in_threadpool(self._door.admit, known, secret)
             wanted = decode.from_query(self._row, request.path_params, request.query_params.multi_items())
-            await self.move(actor, wanted, request, answer)
+            async with self._door.streams.turn(actor.caller):
+                await self.move(actor, wanted, request, answer)
         except EpistaError as error:
             if is_begun:
                 raise  # too late for a status: the server closes the connection

@@ -1,0 +1,89 @@
+"""
+How many requests may do the same at once, in this process: so many in all, and so many of one caller.
+
+What answers in milliseconds shares one pool of threads. What may wait (for a child that reads a file, for the pattern of a rule,
+for every row of a log) has threads of its own, so that it can never hold up a read; and streams, which keep buffers while they
+last, are counted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from epista.contract.errors import UnavailableError
+
+SLOW = frozenset(
+    (
+        "audit.verify",
+        "lab.backup",
+        "lab.gc",
+        "lab.verify",
+        "lab.verify_audit",
+        "objects.commit",
+        "objects.restore",
+        "objects.set_meta",
+        "workspaces.check_rules",
+        "workspaces.set_rules",
+    )
+)
+"""The endpoints that may wait."""
+
+SLOW_THREADS = 32
+"""How many of them run at once."""
+
+WAIT_SECONDS = 20.0
+"""How long a request waits for its turn before it is sent away, to come again."""
+
+
+@dataclass(slots=True)
+class _Caller:
+    turns: asyncio.Semaphore
+    requests: int = 0
+
+
+class Turns:
+    """Turns at one thing."""
+
+    def __init__(self, at_once: int, *, wait_seconds: float = WAIT_SECONDS) -> None:
+        self._all = asyncio.Semaphore(at_once)
+        # A quarter each: with one caller alone that is plenty, and it takes four to keep others out.
+        self._per_caller = max(1, at_once // 4)
+        self._callers: dict[str, _Caller] = {}
+        self._wait_seconds = wait_seconds
+
+    @asynccontextmanager
+    async def turn(self, who: str) -> AsyncIterator[None]:
+        """
+        Wait for a turn of *who*, and keep it while the context lasts.
+
+        Raises:
+            UnavailableError: none came in time.
+        """
+        caller = self._callers.setdefault(who, _Caller(asyncio.Semaphore(self._per_caller)))
+        caller.requests += 1
+        try:
+            await self._take(caller)
+            try:
+                yield
+            finally:
+                self._all.release()
+                caller.turns.release()
+        finally:
+            caller.requests -= 1
+            if not caller.requests:
+                del self._callers[who]
+
+    async def _take(self, caller: _Caller) -> None:
+        try:
+            async with asyncio.timeout(self._wait_seconds):
+                await caller.turns.acquire()
+                try:
+                    await self._all.acquire()
+                except BaseException:
+                    caller.turns.release()
+                    raise
+        except TimeoutError as error:
+            raise UnavailableError("the server does as much of this at once as it may", hint="try again in a moment") from error
