@@ -25,6 +25,19 @@ _ENVIRONMENT = {"ARROW_DEFAULT_MEMORY_POOL": "system", "OMP_NUM_THREADS": "1", "
 
 _OPTIONS = ("sep", "encoding")
 
+_TAIL_BYTES = 16 * 1024**2
+
+_READ_FROM_THE_END = ("parquet", "arrow")
+
+
+def needed(format: str, size: int) -> list[tuple[int, int]]:
+    """Return the parts of a file of *size* bytes that its extractor reads, so that no more need be at hand."""
+    if format not in extractors.EXTRACTORS or not size:
+        return []
+    head = min(size, extractors.NOTEBOOK_BYTES if format == "ipynb" else extractors.HEAD_BYTES)
+    tail = max(head, size - _TAIL_BYTES) if format in _READ_FROM_THE_END else size
+    return [(start, stop) for start, stop in ((0, head), (tail, size)) if start < stop]
+
 
 class Extractor:
     """Extracts text in limited children; for any number of threads. Close it when done."""

@@ -11,9 +11,8 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
-import os
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from email.utils import quote
 from typing import Any
 from urllib.parse import quote as percent_encoded
@@ -32,7 +31,7 @@ from epista.server.routes import decode, problems
 from epista.server.routes.dispatch import Door
 from epista.server.services.assets import Assets
 from epista.server.services.objects import Content, Objects
-from epista.server.stores.local import CHUNK, LocalBlobs
+from epista.server.stores.blobs import CHUNK, BlobStore
 
 _DRAINED_BYTES = 16 * CHUNK
 """How much of a refused body is read on, so that the sender comes to read the refusal."""
@@ -147,7 +146,7 @@ class Upload(_Raw):
 class Download(_Raw):
     """The bytes of a version go out, whole or in one range."""
 
-    def __init__(self, row: Endpoint, door: Door, service: Objects, blobs: LocalBlobs) -> None:
+    def __init__(self, row: Endpoint, door: Door, service: Objects, blobs: BlobStore) -> None:
         super().__init__(row, door)
         self._service = service
         self._blobs = blobs
@@ -169,25 +168,24 @@ class Download(_Raw):
         if stop - start < content.size:
             headers["Content-Range"] = f"bytes {start}-{stop - 1}/{content.size}"
         headers["Content-Length"] = str(stop - start)
-        fd = await run_in_threadpool(self._blobs.open, content.object)
+        if request.method == "HEAD":
+            stop = start
+        pieces = self._blobs.read(content.object, content.offset + start, content.offset + stop)
         try:
+            # The first piece is read before the answer begins, so that a fault can still become a status.
+            piece = await run_in_threadpool(next, pieces, b"")
             await self._send(send, _start(206 if "Content-Range" in headers else 200, headers))
-            if request.method == "HEAD":
-                stop = start
-            await self._stream(fd, content.offset + start, stop - start, request, send)
+            await self._stream(piece, pieces, request, send)
         finally:
-            os.close(fd)
+            pieces.close()
 
-    async def _stream(self, fd: int, offset: int, size: int, request: Request, send: Send) -> None:
+    async def _stream(self, piece: bytes, pieces: Iterator[bytes], request: Request, send: Send) -> None:
         # After a client leaves, send() silently succeeds; only a pending receive() tells.
         gone = asyncio.ensure_future(_until_gone(request.receive))
         try:
-            while size and not gone.done():
-                piece = await run_in_threadpool(os.pread, fd, min(CHUNK, size), offset)
-                if not piece:
-                    raise OSError("the object is shorter than its row says")
-                offset, size = offset + len(piece), size - len(piece)
+            while piece and not gone.done():
                 await self._send(send, {"type": "http.response.body", "body": piece, "more_body": True})
+                piece = await run_in_threadpool(next, pieces, b"")
             if not gone.done():
                 await self._send(send, {"type": "http.response.body", "body": b""})
         finally:

@@ -16,7 +16,7 @@ from epista.server.access.actors import Actor
 from epista.server.services import cursors
 from epista.server.services.audit import read, verified
 from epista.server.services.resources import Resources
-from epista.server.stores import audit, care
+from epista.server.stores import audit, blobs, care
 from epista.server.stores.local import NO_ROOM
 
 VERIFY_SECONDS = 5.0
@@ -47,7 +47,7 @@ class Lab:
         problems: list[wire.BlobProblem] = []
         count = size = 0
         for row in found:
-            digest = self._all.blobs.digest(row["object"], row["offset"], row["size"])
+            digest = blobs.digest(self._all.blobs, row["object"], row["offset"], row["size"])
             count, size, after = count + 1, size + row["size"], row["id"]
             if digest != row["sha256"]:
                 with self._all.catalog.read() as tx:
@@ -165,6 +165,8 @@ class Lab:
         count = size = 0
         for name in found:
             source = self._all.blobs.path(name)
+            if source is None:
+                continue  # its bytes lie elsewhere, and stay there
             target = destination / "blobs" / name[:2] / name
             target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             try:
@@ -182,9 +184,9 @@ class Lab:
 
     def _orphans(self, grace_seconds: int, gone: set[str]) -> list[tuple[str, int]]:
         old = [
-            (name, stat.st_size)
-            for name, stat in self._all.blobs.objects()
-            if name not in gone and time.time() - stat.st_mtime >= grace_seconds
+            (one.object, one.size)
+            for one in self._all.blobs.objects()
+            if one.object not in gone and time.time() - one.modified >= grace_seconds
         ]
         with self._all.catalog.read() as tx:
             # Only what lay there before the list was read can be an orphan; the grace period covers what is on its way.

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, RowMapping
@@ -27,13 +30,15 @@ from epista.contract.workspaces import Rule
 from epista.server.access import secrets
 from epista.server.access.actors import Actor
 from epista.server.access.policy import Access
+from epista.server.engines import extraction
 from epista.server.services import experiments, metadata_rules
 from epista.server.services.assets import asset, locate, refuse_folder, version_row, whole
 from epista.server.services.metadata_rules import Subject
 from epista.server.services.resources import Resources
 from epista.server.stores import assets as rows
 from epista.server.stores import moments
-from epista.server.stores.local import Incoming, Stored
+from epista.server.stores.blobs import Incoming, Stored
+from epista.server.stores.local import LocalBlobs
 from epista.server.stores.search.index import Document
 
 MAX_OPTIONS_BYTES = 64 * 1024
@@ -143,32 +148,32 @@ class Objects:
     def stage(self, actor: Actor, wanted: wire.StageBlob) -> wire.Stage:
         """Give the owner of an embedded lab a file to copy bytes into."""
         with self._all.read(actor, "write", wanted.workspace) as (_, access):
-            _require_local(actor)
-        name, path = self._all.blobs.stage()
+            folder = self._folder(actor)
+        name, path = folder.stage()
         self._all.note(actor, access.workspace_id, name)
         return wire.Stage(stage=name, path=str(path))
 
     def take_staged(self, actor: Actor, wanted: wire.TakeStaged) -> wire.Blob:
         """Take in a staged file: the server hashes the copy it owns, because the source may change."""
         with self._all.read(actor, "write", wanted.workspace) as (tx, access):
-            _require_local(actor)
+            folder = self._folder(actor)
             # Asked before the stage, which a first try has taken away.
             if (kept := self._all.kept(tx, actor, wire.Blob)) is not None:
                 self._all.note(actor, access.workspace_id, "", {"repeats": actor.request.idempotency_key})
                 return kept
-        stored = self._all.blobs.take(wanted.stage, self._all.config.max_upload_bytes)
+        stored = folder.take(wanted.stage, self._all.config.max_upload_bytes)
         if stored.size > self._all.config.max_upload_bytes:
-            self._all.blobs.delete(stored.object)
+            folder.delete(stored.object)
         self.refuse_size(stored.size)
         return self._keep(actor, wanted.workspace, stored)
 
     def locate(self, actor: Actor, wanted: wire.LocateBlob) -> wire.Location:
         """Tell the owner of an embedded lab where in the folder the bytes of a version lie."""
         with self._all.read(actor, "read", wanted.workspace) as (tx, access):
-            _require_local(actor)
+            folder = self._folder(actor)
             found = _content(tx, access, wanted.version)
         self._all.note(actor, access.workspace_id, wanted.version)
-        path = str(self._all.blobs.path(found.object).absolute())
+        path = str(folder.path(found.object).absolute())
         return wire.Location(path=path, offset=found.offset, size_bytes=found.size, sha256=found.sha256)
 
     def content(self, actor: Actor, wanted: wire.ReadContent) -> Content:
@@ -291,6 +296,13 @@ class Objects:
 
     # Steps
 
+    def _folder(self, actor: Actor) -> LocalBlobs:
+        """Return the folder with the bytes of an embedded lab, which only its user may touch."""
+        store = self._all.blobs
+        if not actor.is_local or not isinstance(store, LocalBlobs):
+            raise ForbiddenError("only the user of an embedded lab may touch its folder", hint="send the bytes instead")
+        return store
+
     def _keep(self, actor: Actor, workspace: str, stored: Stored) -> wire.Blob:
         kept = False
 
@@ -387,14 +399,35 @@ class Objects:
         return {row["key"]: self._text(row["key"], blob, version["format"], json.loads(version["options"]))}
 
     def _text(self, key: str, blob: RowMapping, format: str, options: Mapping[str, Any]) -> str:
-        return self._all.extractor.text(
-            self._all.blobs.path(blob["object"]),
-            offset=blob["offset"],
-            size=blob["size"],
-            format=format,
-            gzipped=formats.is_gzipped(key),
-            options=options,
-        )
+        try:
+            with self._excerpt(blob, extraction.needed(format, blob["size"])) as (path, offset):
+                return self._all.extractor.text(
+                    path,
+                    offset=offset,
+                    size=blob["size"],
+                    format=format,
+                    gzipped=formats.is_gzipped(key),
+                    options=options,
+                )
+        except IntegrityError:  # damaged bytes have no words, which `verify` says better
+            return ""
+
+    @contextmanager
+    def _excerpt(self, blob: RowMapping, parts: Sequence[tuple[int, int]]) -> Iterator[tuple[Path, int]]:
+        """Give a file in which at least *parts* of a blob stand, and where in it the blob begins."""
+        store, object, offset = self._all.blobs, blob["object"], blob["offset"]
+        if (path := store.path(object)) is not None:
+            yield path, offset
+            return
+        with tempfile.NamedTemporaryFile(prefix="epista-excerpt-") as file:
+            # The rest is a hole, which takes no room.
+            file.truncate(blob["size"])
+            for start, stop in parts:
+                file.seek(start)
+                for piece in store.read(object, offset + start, offset + stop):
+                    file.write(piece)
+            file.flush()
+            yield Path(file.name), 0
 
     def _drafts(self, tx: Connection, actor: Actor, access: Access, wanted: wire.CommitObjects) -> list[_Draft]:
         by_key = {keys.normalise(one.key): one for one in wanted.objects}
@@ -674,11 +707,6 @@ def _content(tx: Connection, access: Access, version: str) -> Content:
         name=row["name"],
         media_type="application/gzip" if formats.is_gzipped(row["key"]) else known.media_type,
     )
-
-
-def _require_local(actor: Actor) -> None:
-    if not actor.is_local:
-        raise ForbiddenError("only the user of an embedded lab may touch its folder", hint="send the bytes instead")
 
 
 def _for_audit(done: Sequence[asset_messages.Asset]) -> tuple[str, dict[str, Any]]:

@@ -27,8 +27,8 @@ from epista.server.config import Config
 from epista.server.engines.extraction import Extractor
 from epista.server.engines.schema_checks import SchemaChecks
 from epista.server.stores import audit, people
+from epista.server.stores.blobs import BlobStore
 from epista.server.stores.catalog import Catalog
-from epista.server.stores.local import LocalBlobs
 from epista.server.stores.moments import Clock
 from epista.server.stores.search.index import SearchIndex
 from epista.server.stores.tables import replies
@@ -52,7 +52,7 @@ class Resources:
 
     config: Config
     catalog: Catalog
-    blobs: LocalBlobs
+    blobs: BlobStore
     search: SearchIndex
     extractor: Extractor
     schema_checks: SchemaChecks

@@ -1,9 +1,7 @@
 """
 Blobs in a local folder.
 
-Written to a temporary name, fsynced, renamed, the folder fsynced; only then may the catalog commit. Every object has a name
-that is used once, so removing an object can never take another one's bytes along. This module knows hashes and bytes,
-never keys or people.
+Written to a temporary name, fsynced, renamed, the folder fsynced; only then may the catalog commit.
 """
 
 from __future__ import annotations
@@ -11,36 +9,21 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-import re
-import secrets
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
 
 from epista.contract.errors import EpistaError, IntegrityError, NotFoundError, StorageFullError
-
-CHUNK = 1024 * 1024
-"""How many bytes are read or written at once."""
+from epista.server.stores.blobs import CHUNK, Found, Stored, checked, cut_short, missing, new_name
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """What an operating system says when nothing more can be written."""
 
-_NAME = re.compile(r"[0-9a-f]{32}")
 
-
-class Stored(NamedTuple):
-    """Bytes that are durable."""
-
-    object: str
-    sha256: str
-    size: int
-
-
-class Incoming:
-    """Bytes on their way into the store: `write` them in order, then `finish` or `discard`."""
+class LocalIncoming:
+    """Bytes on their way into the folder."""
 
     def __init__(self, store: LocalBlobs, name: str) -> None:
         self._store = store
@@ -97,14 +80,14 @@ class LocalBlobs:
             folder.mkdir(mode=0o700, exist_ok=True)
         self._durable: set[Path] = set()
 
-    def create(self) -> Incoming:
+    def create(self) -> LocalIncoming:
         """Begin a new object."""
         with _disk_errors():
-            return Incoming(self, secrets.token_hex(16))
+            return LocalIncoming(self, new_name())
 
     def stage(self) -> tuple[str, Path]:
         """Make an empty file that a process on this machine may copy bytes into; return its name and path."""
-        name = secrets.token_hex(16)
+        name = new_name()
         path = self.staging / name
         with _disk_errors():
             os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
@@ -112,7 +95,7 @@ class LocalBlobs:
 
     def take(self, stage: str, limit: int) -> Stored:
         """Take in a staged file, of at most *limit* bytes, by hashing the copy that the store now owns."""
-        path = self.staging / _checked(stage)
+        path = self.staging / checked(stage)
         try:
             # O_NOFOLLOW: whoever may write here could have put a link to another file in its place.
             fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
@@ -136,49 +119,39 @@ class LocalBlobs:
         self._settle(stage)
         return Stored(stage, digest.hexdigest(), size)
 
-    def path(self, name: str) -> Path:
+    def path(self, object: str) -> Path:
         """Return the file of an object, for reading only."""
-        return self.root / _checked(name)[:2] / name
+        return self.root / checked(object)[:2] / object
 
-    def open(self, name: str) -> int:
-        """Open an object for ``os.pread``; the caller closes it. A missing object is `IntegrityError`."""
+    def read(self, object: str, start: int, stop: int) -> Generator[bytes, None, None]:
+        """Yield a part of an object, as `BlobStore.read` says."""
         try:
-            return os.open(self.path(name), os.O_RDONLY | os.O_CLOEXEC)
+            fd = os.open(self.path(object), os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError as error:
-            raise IntegrityError(
-                "the bytes are missing from the lab's folder", hint="the lab's manager can run: epista verify"
-            ) from error
-
-    def digest(self, name: str, offset: int, size: int) -> str | None:
-        """Return the sha256 of a part of an object as it lies there; None if the object is missing or too short."""
+            raise missing() from error
         try:
-            fd = os.open(self.path(name), os.O_RDONLY | os.O_CLOEXEC)
-        except FileNotFoundError:
-            return None
-        try:
-            if os.fstat(fd).st_size < offset + size:
-                return None
-            digest = hashlib.sha256()
-            while size and (data := os.pread(fd, min(CHUNK, size), offset)):
-                digest.update(data)
-                offset += len(data)
-                size -= len(data)
-            return digest.hexdigest()
+            while start < stop:
+                piece = os.pread(fd, min(CHUNK, stop - start), start)
+                if not piece:
+                    raise cut_short()
+                yield piece
+                start += len(piece)
         finally:
             os.close(fd)
 
-    def delete(self, name: str) -> None:
+    def delete(self, object: str) -> None:
         """Remove an object; a missing one is fine."""
-        self.path(name).unlink(missing_ok=True)
+        self.path(object).unlink(missing_ok=True)
 
-    def objects(self) -> Iterator[tuple[str, os.stat_result]]:
+    def objects(self) -> Iterator[Found]:
         """Walk over all objects."""
         for folder in self.root.iterdir():
             for file in folder.iterdir():
                 try:
-                    yield file.name, file.stat()
+                    stat = file.stat()
                 except FileNotFoundError:  # removed meanwhile
                     continue
+                yield Found(file.name, stat.st_size, stat.st_mtime)
 
     def sweep(self, grace_seconds: float, *, dry_run: bool) -> tuple[int, int]:
         """Remove temporary files older than the grace period; return how many, and their bytes."""
@@ -194,6 +167,10 @@ class LocalBlobs:
                     file.unlink(missing_ok=True)
         return count, size
 
+    def link(self, object: str, *, name: str, media_type: str, seconds: int) -> str | None:
+        """A folder has no addresses."""
+        return None
+
     def _settle(self, name: str) -> None:
         target = self.path(name)
         with _disk_errors():
@@ -204,12 +181,6 @@ class LocalBlobs:
                 self._durable.add(target.parent)
             (self.staging / name).rename(target)
             _sync_folder(target.parent)
-
-
-def _checked(name: str) -> str:
-    if not _NAME.fullmatch(name):
-        raise NotFoundError(f"no object has the name {name!r}")
-    return name
 
 
 def _sync_folder(path: Path) -> None:
