@@ -14,12 +14,15 @@ import click
 from epista.cli import output
 from epista.client import settings
 from epista.client.workspace import Workspace
-from epista.contract.errors import EpistaError
+from epista.contract.errors import EpistaError, NotFoundError
 
 P = ParamSpec("P")
 F = TypeVar("F", bound=Callable[..., object])
 
 _COMPLETIONS = 500
+
+_FOUNDERS = frozenset(("put", "create", "add", "set", "demo"))
+"""Commands with which a lab may begin."""
 
 
 def _keep(ctx: click.Context, param: click.Parameter, value: str | None) -> None:
@@ -34,7 +37,7 @@ lab = click.option(
     expose_value=False,
     callback=_keep,
     is_eager=True,
-    help="A server's address, or the folder of a lab, made if absent.",
+    help="A server's address, or the folder of a lab, which a first put makes.",
 )
 """Where the lab is."""
 
@@ -150,6 +153,13 @@ def _refuse(constant: str) -> NoReturn:
 
 def _opened(ctx: click.Context) -> Workspace:
     where = location(ctx)
-    if where is not None and not settings.is_url(where) and "://" not in where and not Path(where).expanduser().exists():
+    if where is not None and not settings.is_url(where) and "://" not in where and _is_nothing(Path(where).expanduser()):
+        if ctx.info_name not in _FOUNDERS:
+            # Else a mistyped folder would be an empty lab, in which nothing is found.
+            raise NotFoundError(f"there is no lab in {where!r}", hint=f"epista --lab {where} put FILE KEY makes one")
         output.note(f"a new lab in {where!r}")
     return Workspace(where, workspace=workspace_name(ctx))
+
+
+def _is_nothing(folder: Path) -> bool:
+    return not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))

@@ -20,6 +20,7 @@ Every error that a user of Epista can meet, on either end of the wire.
     ├── RateLimitError                       too many requests; ``details["retry_after_seconds"]``
     ├── IntegrityError(OSError)              bytes and their sha256 disagree
     ├── TransferError(OSError)               one or more files did not arrive; has ``results``
+    │   └── MissingFileError(FileNotFoundError) a file on this machine that was to be sent
     ├── StorageFullError(OSError)            no room left where the bytes go
     ├── UnreachableError(ConnectionError)    no answer from the server
     ├── UnavailableError(ConnectionError)    the server answers that it cannot serve now
@@ -209,6 +210,13 @@ class TransferError(EpistaError, OSError):
         """One mapping a file: ``key``, ``status`` (written, unchanged, skipped or failed) and ``error``."""
         found: Sequence[Mapping[str, Any]] = self.details.get("results", [])
         return found
+
+
+class MissingFileError(TransferError, FileNotFoundError):
+    """A file on this machine that was to be sent is not there."""
+
+    code = "missing_file"
+    status = 400
 
 
 class StorageFullError(EpistaError, OSError):

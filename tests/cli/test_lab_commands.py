@@ -135,3 +135,13 @@ def test_the_command_line_alone_loads_no_table_library_and_no_server(tmp_path: P
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=os.environ, check=True)
 
     assert done.stdout == "[]\n"
+
+
+def test_only_a_command_that_writes_makes_a_lab(alone: Run, plate: Path, tmp_path: Path) -> None:
+    read = alone("ls", "--lab", "lba")
+
+    assert read.code == 3
+    assert "there is no lab in 'lba'" in read.err
+    assert not (tmp_path / "lba").exists()
+    assert alone("put", "--lab", "lba", "plate1.csv", "/").code == 0
+    assert alone("ls", "--lab", "lba").code == 0

@@ -464,7 +464,7 @@ def test_problems_of_a_folder_are_told_together_and_nothing_is_recorded(ws: epis
         ws.put_dir("t", source)
     assert [violation["path"] for violation in caught.value.violations] == ["leaves", "tab\tname"]
     assert ws.keys() == []
-    with pytest.raises(TransferError, match="is not there"):
+    with pytest.raises(FileNotFoundError, match="there is no folder"):
         ws.put_dir("t", tmp_path / "none")
 
 

@@ -29,6 +29,7 @@ CODES = {
     "rate_limit": 429,
     "integrity": 422,
     "transfer": 500,
+    "missing_file": 400,
     "storage_full": 507,
     "unreachable": 503,
     "unavailable": 503,

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from epista.client.transfer.destinations import PART_SUFFIX
-from epista.contract.errors import InvalidRequestError, TransferError, ValidationError
+from epista.contract.errors import InvalidRequestError, MissingFileError, TransferError, ValidationError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -68,8 +68,9 @@ def walk(path: str | os.PathLike[str], *, ignore: str | Iterable[str] | None = N
         raise InvalidRequestError(f"links={links!r} is not known; it is 'inside', 'follow' or 'skip'")
     root = Path(path)
     if not root.is_dir():
-        what = "is a file, not a folder" if root.exists() else "is not there"
-        raise TransferError(f"'{root}' {what}", hint="ws.put_file(key, path) takes one file" if root.exists() else None)
+        if not root.exists():
+            raise MissingFileError(f"there is no folder '{root}'")
+        raise TransferError(f"'{root}' is a file, not a folder", hint="ws.put_file(key, path) takes one file")
     found = Found({}, [], {})
     _Walk(root, _rules(root, ignore), links, found).folder(root, "", ())
     return found

@@ -19,7 +19,7 @@ from epista.client.transfer import disk
 from epista.client.transfer.download import DISK_FROM_BYTES
 from epista.client.transfer.hashing import PIECE_BYTES, Digest
 from epista.client.transfer.threads import each
-from epista.contract.errors import EpistaError, IntegrityError, TransferError, ValidationError
+from epista.contract.errors import EpistaError, IntegrityError, MissingFileError, TransferError, ValidationError
 from epista.contract.objects import Blob, Missing, MissingBlobs, Stage, StageBlob, TakeStaged, UploadBlob
 
 if TYPE_CHECKING:
@@ -174,6 +174,8 @@ def _steadily(path: Path, read: Callable[[io.FileIO, int], str]) -> str:
             pass
         except EpistaError:
             raise
+        except FileNotFoundError as error:
+            raise MissingFileError(f"there is no file '{path}'") from error
         except OSError as error:
             raise disk.explain(error, path) from error
     raise TransferError(

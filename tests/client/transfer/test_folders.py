@@ -187,7 +187,7 @@ def test_what_cannot_be_read_is_named() -> None:
 def test_a_file_or_nothing_is_no_folder(tmp_path: Path) -> None:
     with pytest.raises(TransferError, match="is a file, not a folder"):
         folders.walk(grow(tmp_path, "a") / "a")
-    with pytest.raises(TransferError, match="is not there"):
+    with pytest.raises(FileNotFoundError, match="there is no folder"):
         folders.walk(tmp_path / "b")
 
 

@@ -103,7 +103,7 @@ def test_folders_pipes_and_devices_are_refused_without_being_opened(here: Sessio
         objects.put_file(here, "d/x", tmp_path / "pipe")
     with pytest.raises(TransferError, match="no regular file"):
         objects.put_file(here, "d/x", "/dev/null")
-    with pytest.raises(TransferError, match="No such file"):
+    with pytest.raises(FileNotFoundError, match="there is no file"):
         objects.put_file(here, "d/x", tmp_path / "none")
 
 
