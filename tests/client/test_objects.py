@@ -26,7 +26,6 @@ from epista.contract.errors import (
     InvalidKeyError,
     KeyNotFoundError,
     NotFoundError,
-    TransferError,
     ValidationError,
 )
 
