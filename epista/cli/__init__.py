@@ -31,7 +31,9 @@ from epista.cli import (
     rules,
     search,
     serve,
+    signing_key,
     token,
+    url,
     verify,
     workspace,
 )
@@ -58,9 +60,20 @@ EXIT_CODES: dict[type[EpistaError], int] = {
 """What the exit code says about an error; 1 for all others. 0 is done, and 2 a command line that makes no sense."""
 
 SECTIONS: dict[str, tuple[click.Command, ...]] = {
-    "Data": (ls.ls, get.get, history.history, search.search, pull.pull, put.put, rm.rm, restore.restore, experiment.experiment),
+    "Data": (
+        ls.ls,
+        get.get,
+        history.history,
+        search.search,
+        pull.pull,
+        put.put,
+        rm.rm,
+        restore.restore,
+        url.url,
+        experiment.experiment,
+    ),
     "People": (auth.auth, token.token, workspace.workspace, member.member, rules.rules, audit.audit),
-    "The lab": (serve.serve, verify.verify, gc.gc, backup.backup),
+    "The lab": (serve.serve, verify.verify, gc.gc, backup.backup, signing_key.signing_key),
     "Getting started": (demo.demo, completion.completion),
 }
 """Every command, in the order in which the help shows them."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from epista.client import assets as _assets
+from epista.client import links as _links
 from epista.client import objects as _objects
 from epista.client.session import Session
 
@@ -29,3 +30,4 @@ class Workspace(Session):
     assets = _assets.find
     get = _assets.get
     open = _objects.open
+    link = _links.create

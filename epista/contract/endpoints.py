@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from epista.contract import assets, audit, experiments, messages, objects, tokens, workspaces
+from epista.contract import assets, audit, experiments, links, messages, objects, signing_keys, tokens, workspaces
 
 API = "/api/v1"
 """Where every endpoint begins."""
@@ -78,12 +78,16 @@ ENDPOINTS = (
     Endpoint("objects.delete", "POST", _WS + "/delete", "write", objects.DeleteAsset, assets.Asset),
     Endpoint("objects.delete_dir", "POST", _WS + "/delete-folder", "write", objects.DeleteFolder, objects.Keys),
     Endpoint("objects.restore", "POST", _WS + "/restore", "write", objects.RestoreAsset, assets.Asset),
+    Endpoint("links.create", "POST", _WS + "/links", "read", links.CreateLink, links.Link, retry="safe"),
+    Endpoint("links.open", "GET", API + "/links/{link}/{name}", None, links.OpenLink, None, raw="down", retry="safe"),
     Endpoint("audit.find", "GET", _WS + "/audit", "admin", audit.ReadAudit, audit.AuditPage, retry="safe"),
     Endpoint("audit.verify", "GET", _WS + "/audit/verify", "admin", audit.VerifyAudit, audit.AuditVerdict, retry="safe"),
     Endpoint("lab.verify", "GET", API + "/lab/verify", "lab", audit.VerifyBlobs, audit.BlobVerdict, retry="safe"),
     Endpoint("lab.audit", "GET", API + "/lab/audit", "lab", audit.ReadLabAudit, audit.AuditPage, retry="safe"),
     Endpoint("lab.verify_audit", "GET", API + "/lab/audit/verify", "lab", audit.VerifyLabAudit, audit.AuditVerdict, retry="safe"),
     Endpoint("lab.gc", "POST", API + "/lab/gc", "lab", audit.CollectGarbage, audit.Garbage, retry="safe"),
+    Endpoint("signing_keys.find", "GET", API + "/lab/signing-keys", "lab", signing_keys.ListSigningKeys, signing_keys.SigningKeys, retry="safe"),
+    Endpoint("signing_keys.rotate", "POST", API + "/lab/signing-keys", "lab", signing_keys.RotateSigningKey, signing_keys.SigningKeys),
     Endpoint("lab.backup", "POST", API + "/lab/backup", "lab", audit.BackUp, audit.Backup, retry="never"),
 )  # fmt: skip
 """Every endpoint."""

@@ -151,7 +151,7 @@ def _responses(row: Endpoint) -> dict[str, Any]:
             "content": {"application/json": {"schema": schema}},
         }
     found: dict[str, Any] = {"200": done}
-    if row.name == "objects.content":
+    if row.name in ("objects.content", "links.open"):
         found |= {"206": done | {"description": "The part asked for"}, "304": {"description": "The caller has these bytes"}}
         found["416"] = {"description": "There is no such part"}
     if row.method in ("GET", "DELETE"):

@@ -31,14 +31,16 @@ from epista.server.routes.dispatch import Door, JsonRoute
 from epista.server.routes.limits import RateLimit
 from epista.server.routes.metrics import Metrics
 from epista.server.routes.requests import Requests
-from epista.server.routes.transfers import Download, KeyStream, Upload
+from epista.server.routes.transfers import Download, KeyStream, LinkDownload, Upload
 from epista.server.routes.turns import SLOW_THREADS, Turns
 from epista.server.services.assets import Assets
 from epista.server.services.audit import Audit
 from epista.server.services.experiments import Experiments
 from epista.server.services.lab import Lab
+from epista.server.services.links import Links
 from epista.server.services.objects import Objects
 from epista.server.services.resources import Resources, Trail
+from epista.server.services.signing_keys import SigningKeys
 from epista.server.services.tokens import Owner, Tokens
 from epista.server.services.workspaces import Workspaces
 from epista.server.stores import moments
@@ -68,14 +70,17 @@ def create_app(config: Config, *, owner: Owner | None = None, clock: moments.Clo
 
     tokens = Tokens(resources, owner)
     assets, objects = Assets(resources), Objects(resources)
+    links = Links(resources, tokens)
     services: dict[str, Any] = {
         "tokens": tokens,
         "workspaces": Workspaces(resources, address_of(config)),
         "experiments": Experiments(resources),
         "assets": assets,
         "objects": objects,
+        "links": links,
         "audit": Audit(resources),
         "lab": Lab(resources, folder),
+        "signing_keys": SigningKeys(resources),
     }
 
     door = Door(
@@ -89,13 +94,16 @@ def create_app(config: Config, *, owner: Owner | None = None, clock: moments.Clo
     raw = {
         "objects.upload": Upload(BY_NAME["objects.upload"], door, objects),
         "objects.content": Download(BY_NAME["objects.content"], door, objects, blobs),
+        "links.open": LinkDownload(BY_NAME["links.open"], door, links, blobs),
         "assets.keys": KeyStream(BY_NAME["assets.keys"], door, assets),
     }
     routes: list[BaseRoute] = []
     for row in ENDPOINTS:
         noun, verb = row.name.split(".")
         endpoint = raw.get(row.name) or JsonRoute(row, getattr(services[noun], verb), door)
-        routes.append(Route(row.path, endpoint, methods=[row.method], name=row.name))
+        # Pages of other sites may ask before they follow a link.
+        methods = [row.method, "OPTIONS"] if row.name == "links.open" else [row.method]
+        routes.append(Route(row.path, endpoint, methods=methods, name=row.name))
 
     def is_ready() -> bool:
         try:

@@ -56,6 +56,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """How long a kernel token can be renewed."""
     sign_in_link_seconds: int = 24 * 3600
     """How long a sign-in link works."""
+    link_seconds: int = 12 * 3600
+    """How long a signed link may work; 0 allows none."""
     metrics_public: bool = False
     """Whether ``/metrics`` needs no token."""
     log_level: str = "info"
@@ -76,6 +78,7 @@ _LEAST = {
     "kernel_token_seconds": 1,
     "kernel_renew_seconds": 1,
     "sign_in_link_seconds": 1,
+    "link_seconds": 0,
 }
 
 

@@ -42,10 +42,14 @@ epista rules set FILE --expect --help --json --lab --workspace
 epista rules show --help --json --lab --version --workspace
 epista search QUERY --help --json --lab --limit --workspace
 epista serve [LAB] --config --help --host --migrate --new-link --port --workers
+epista signing-key --help
+epista signing-key list --help --json --lab
+epista signing-key rotate --help --json --lab --retire-all
 epista token --help
 epista token create NAME --days --experiment --help --json --kernel --lab --scope --workspace
 epista token list --help --json --lab
 epista token revoke ID... --help --lab
+epista url REF --help --json --lab --seconds --version --workspace
 epista verify --help --json --lab
 epista workspace --help
 epista workspace create NAME --help --json --lab

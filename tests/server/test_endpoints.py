@@ -68,6 +68,10 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     "objects.delete": {"key": "EXP-1/plate.csv"},
     "objects.delete_dir": {"path": "EXP-1"},
     "objects.restore": {"key": "EXP-1/gone.csv"},
+    "links.create": {"version": "VERSION"},
+    "links.open": {"link": "LINK", "name": "plate.csv"},
+    "signing_keys.find": {},
+    "signing_keys.rotate": {},
     "audit.find": {},
     "audit.verify": {},
     "lab.verify": {},
@@ -111,7 +115,8 @@ class Lab:
         self.manager.upload(b"without a version")
         token = self.manager.ok(self.manager.post("/tokens", name="to revoke"))["token"]["id"]
         backup = str(server.folder.parent / "backup")
-        self._names = {"TOKEN": token, "VERSION": asset["version"], "BACKUP": backup}
+        link = self.manager.ok(self.manager.post("~/links", version=asset["version"]))["url"].split("/")[-2]
+        self._names = {"LINK": link, "TOKEN": token, "VERSION": asset["version"], "BACKUP": backup}
 
     def request(
         self, row: Endpoint, caller: Api, *, at: str = "lab", body: bytes | None = None, **changed: Any

@@ -10,6 +10,7 @@ from typing import Any, assert_type
 
 import epista
 from epista.client.assets import Hits, Level
+from epista.client.links import Link
 from epista.client.listings import Listing
 
 ws = epista.Workspace("https://lab.example", token="t", workspace="lab", experiment="EXP-12", notebook="nb", progress=True)
@@ -39,6 +40,7 @@ assert_type(ws.search("cells").total, int)
 assert_type(ws.assets(kind="FLOW", tags=["qc"])[:2], list[epista.AssetRef])
 assert_type(ws.get("a"), epista.Asset)
 assert_type(ws.get(ws.get("a")).meta, dict[str, Any])
+assert_type(ws.link("a", seconds=60), Link)
 assert_type(ws.open("a"), BufferedReader)
 assert_type(ws.open("a", download=True), AbstractContextManager[Path])
 

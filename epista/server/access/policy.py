@@ -32,6 +32,7 @@ class Membership:
     """What the catalog says of a user in a workspace."""
 
     workspace_id: int
+    workspace_uid: str
     workspace: str
     role: str
     experiments: AbstractSet[str] | None
@@ -42,6 +43,7 @@ class Access:
     """What an actor may do in a workspace, decided."""
 
     workspace_id: int
+    workspace_uid: str
     workspace: str
     role: str
     experiments: AbstractSet[str] | None
@@ -82,7 +84,11 @@ def require(actor: Actor, scope: str, membership: Membership | None, workspace: 
     if scope == "admin" and experiments is not None:
         raise ForbiddenError("a token restricted to experiments cannot manage the workspace")
     return Access(
-        workspace_id=membership.workspace_id, workspace=membership.workspace, role=membership.role, experiments=experiments
+        workspace_id=membership.workspace_id,
+        workspace_uid=membership.workspace_uid,
+        workspace=membership.workspace,
+        role=membership.role,
+        experiments=experiments,
     )
 
 

@@ -23,13 +23,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
-from epista.contract import assets, objects
+from epista.contract import assets, links, objects
 from epista.contract.endpoints import Endpoint
 from epista.contract.errors import EpistaError, InvalidRequestError, TooLargeError
 from epista.server.access.actors import Actor
 from epista.server.routes import decode, problems
 from epista.server.routes.dispatch import Door
 from epista.server.services.assets import Assets
+from epista.server.services.links import Links
 from epista.server.services.objects import Content, Objects
 from epista.server.stores.blobs import CHUNK, BlobStore
 
@@ -64,8 +65,7 @@ class _Raw:
 
         request = Request(scope, take)
         try:
-            known, secret = self._door.identify(scope, self._row)
-            actor = await run_in_threadpool(self._door.admit, known, secret)
+            actor = await self.admit(request)
             wanted = decode.from_query(self._row, request.path_params, request.query_params.multi_items())
             async with self._door.streams.turn(actor.caller):
                 await self.move(actor, wanted, request, answer)
@@ -77,6 +77,11 @@ class _Raw:
             if self._row.raw == "up" and not is_whole and not isinstance(error, _Gone):
                 await self._drain(receive)
             await problems.response(error, scope["epista.request_id"])(scope, receive, send)
+
+    async def admit(self, request: Request) -> Actor:
+        """Return who asks."""
+        known, secret = self._door.identify(request.scope, self._row)
+        return await run_in_threadpool(self._door.admit, known, secret)
 
     async def move(self, actor: Actor, wanted: Any, request: Request, send: Send) -> None:
         """Answer the request; an error may be raised until the answer has begun."""
@@ -146,14 +151,18 @@ class Upload(_Raw):
 class Download(_Raw):
     """The bytes of a version go out, whole or in one range."""
 
-    def __init__(self, row: Endpoint, door: Door, service: Objects, blobs: BlobStore) -> None:
+    def __init__(self, row: Endpoint, door: Door, service: Objects | Links, blobs: BlobStore) -> None:
         super().__init__(row, door)
         self._service = service
         self._blobs = blobs
 
-    async def move(self, actor: Actor, wanted: objects.ReadContent, request: Request, send: Send) -> None:
+    def headers(self, content: Content) -> dict[str, str]:
+        """Return the headers of an answer with *content*, whole or in part."""
+        return _content_headers(content)
+
+    async def move(self, actor: Actor, wanted: Any, request: Request, send: Send) -> None:
         content: Content = await run_in_threadpool(self._service.content, actor, wanted)
-        headers = _content_headers(content)
+        headers = self.headers(content)
         tag = headers["ETag"]
         known = _tags(request.headers.get("if-none-match", ""))
         if tag in known or "*" in known:
@@ -190,6 +199,42 @@ class Download(_Raw):
                 await self._send(send, {"type": "http.response.body", "body": b""})
         finally:
             gone.cancel()
+
+
+class LinkDownload(Download):
+    """
+    The same, for whoever has a signed link, in place of a token.
+
+    A page of any site may read what its script has a link to: no cookie or other standing right of a browser has a part in
+    it. Caches ask again before each use, because the right to read can end any moment.
+    """
+
+    def __init__(self, row: Endpoint, door: Door, links: Links, blobs: BlobStore) -> None:
+        super().__init__(row, door, links, blobs)
+        self._links = links
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def answer(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message.get("headers", ()), *_FOR_ALL_SITES]
+            await send(message)
+
+        if scope["method"] == "OPTIONS":
+            scope["epista.endpoint"] = self._row.name
+            await Response(status_code=204, headers=_PREFLIGHT)(scope, receive, answer)
+        else:
+            await super().__call__(scope, receive, answer)
+
+    async def admit(self, request: Request) -> Actor:
+        wanted = decode.from_query(self._row, request.path_params, request.query_params.multi_items())
+        assert isinstance(wanted, links.OpenLink)
+        known, _ = self._door.identify(request.scope, self._row)
+        actor = await run_in_threadpool(self._links.maker, wanted.link, known)
+        self._door.limit.take(actor.token or "owner")
+        return actor
+
+    def headers(self, content: Content) -> dict[str, str]:
+        return super().headers(content) | {"Cache-Control": "private, no-cache"}
 
 
 class KeyStream(_Raw):
@@ -241,6 +286,20 @@ def _content_headers(content: Content) -> dict[str, str]:
         "Content-Security-Policy": "sandbox",
         "X-Content-Type-Options": "nosniff",
     }
+
+
+_FOR_ALL_SITES = (
+    (b"access-control-allow-origin", b"*"),
+    (b"access-control-expose-headers", b"accept-ranges, content-disposition, content-length, content-range, etag"),
+    # The address is the right to read: it goes to no other site.
+    (b"referrer-policy", b"no-referrer"),
+)
+
+_PREFLIGHT = {
+    "Access-Control-Allow-Methods": "GET, HEAD",
+    "Access-Control-Allow-Headers": "range, if-match, if-none-match, if-range",
+    "Access-Control-Max-Age": "600",
+}
 
 
 def _tags(header: str) -> list[str]:

@@ -67,6 +67,7 @@ class Content:
     sha256: str
     name: str
     media_type: str
+    is_deleted: bool
 
 
 @dataclass(kw_only=True, slots=True)
@@ -171,7 +172,7 @@ class Objects:
         """Tell the owner of an embedded lab where in the folder the bytes of a version lie."""
         with self._all.read(actor, "read", wanted.workspace) as (tx, access):
             folder = self._folder(actor)
-            found = _content(tx, access, wanted.version)
+            found = content_of(tx, access, wanted.version)
         self._all.note(actor, access.workspace_id, wanted.version)
         path = str(folder.path(found.object).absolute())
         return wire.Location(path=path, offset=found.offset, size_bytes=found.size, sha256=found.sha256)
@@ -179,7 +180,7 @@ class Objects:
     def content(self, actor: Actor, wanted: wire.ReadContent) -> Content:
         """Return where the bytes of a version lie, for whoever may read its asset."""
         with self._all.read(actor, "read", wanted.workspace) as (tx, access):
-            found = _content(tx, access, wanted.version)
+            found = content_of(tx, access, wanted.version)
         self._all.note(actor, access.workspace_id, found.name, {"version": wanted.version})
         return found
 
@@ -694,7 +695,8 @@ def _tags(tags: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(tags))
 
 
-def _content(tx: Connection, access: Access, version: str) -> Content:
+def content_of(tx: Connection, access: Access, version: str) -> Content:
+    """Return where the bytes of a version lie, also of a deleted asset, so that a download that has begun can end."""
     row = rows.blob_of(tx, access.workspace_id, access.experiments, version)
     if row is None:
         raise NotFoundError(f"no version {version!r}", hint="epista history KEY")
@@ -706,6 +708,7 @@ def _content(tx: Connection, access: Access, version: str) -> Content:
         sha256=row["sha256"],
         name=row["name"],
         media_type="application/gzip" if formats.is_gzipped(row["key"]) else known.media_type,
+        is_deleted=row["deleted_at"] is not None,
     )
 
 

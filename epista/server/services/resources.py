@@ -155,7 +155,13 @@ def enter(tx: Connection, actor: Actor, scope: str, workspace: str) -> Access:
     membership = None
     if found:
         allowed = people.loaded(found["experiments"])
-        membership = Membership(workspace_id=found["id"], workspace=found["name"], role=found["role"], experiments=allowed)
+        membership = Membership(
+            workspace_id=found["id"],
+            workspace_uid=found["uid"],
+            workspace=found["name"],
+            role=found["role"],
+            experiments=allowed,
+        )
     return policy.require(actor, scope, membership, workspace)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hmac
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy import Connection, RowMapping
@@ -19,6 +19,8 @@ from epista.server.services.resources import Resources
 from epista.server.stores import audit, moments, people
 
 _SECOND = 1_000_000
+
+_READING = frozenset({"read"})
 
 _SIGN_IN_HINT = "epista auth login LINK, or epista auth login --token TOKEN"
 
@@ -48,6 +50,25 @@ class Tokens:
             raise AuthenticationError("this token is not known here", hint=_SIGN_IN_HINT)
         self._refuse_ended(row, self._all.clock())
         return _actor(row, request)
+
+    def maker(self, token: str, request: Request) -> Actor | None:
+        """
+        Return whoever made a link with the token of that id, empty for the owner of an embedded lab, to read and no more.
+
+        None if the token has ended; a kernel token ends with its renewals.
+        """
+        with self._all.catalog.read() as tx:
+            if not token:
+                return replace(_owner_of(tx, request), scopes=_READING, is_local=False) if self._owner else None
+            row = people.token_called(tx, token)
+            if row is None or row["kind"] == "link":
+                return None
+            if people.is_line_revoked(tx, row["id"]) if row["kind"] == "kernel" else row["revoked_at"] is not None:
+                return None
+        actor = _actor(row, request)
+        if actor.ends_at is not None and self._all.clock() >= actor.ends_at:
+            return None
+        return replace(actor, scopes=actor.scopes & _READING)
 
     def who(self, actor: Actor, wanted: wire.WhoAmI) -> wire.Me:
         """Tell callers about themselves."""

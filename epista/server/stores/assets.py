@@ -264,7 +264,7 @@ def is_object_known(tx: Connection, object: str) -> bool:
 def blob_of(tx: Connection, workspace_id: int, allowed: Collection[str] | None, version_uid: str) -> RowMapping | None:
     """Return the blob and the names of a version, also of a deleted asset, so that a pinned download can end."""
     found = (
-        select(blobs, assets.c.key, assets.c.name, versions.c.format, versions.c.uid)
+        select(blobs, assets.c.key, assets.c.name, assets.c.deleted_at, versions.c.format, versions.c.uid)
         .join(versions, versions.c.blob_id == blobs.c.id)
         .join(assets, assets.c.id == versions.c.asset_id)
         .where(visible(workspace_id, allowed), versions.c.uid == version_uid)

@@ -107,6 +107,16 @@ def token(tx: Connection, digest: str) -> RowMapping | None:
     return tx.execute(found).mappings().first()
 
 
+def token_called(tx: Connection, uid: str) -> RowMapping | None:
+    """Return the token with that id, and its user."""
+    found = (
+        select(tokens, users.c.name.label("user"), users.c.is_lab_admin)
+        .join(users, users.c.id == tokens.c.user_id)
+        .where(tokens.c.uid == uid)
+    )
+    return tx.execute(found).mappings().first()
+
+
 def tokens_of(tx: Connection, user_id: int, *, of: int | None = None) -> list[RowMapping]:
     """
     Return the personal and kernel tokens of a user, newest first, with the names of their workspaces.
@@ -133,6 +143,12 @@ def revoke(tx: Connection, token_id: int, at: int) -> None:
 def is_revoked(tx: Connection, token_id: int) -> bool:
     """Whether a token was ended before its time."""
     return tx.execute(select(tokens.c.revoked_at).where(tokens.c.id == token_id)).scalar() is not None
+
+
+def is_line_revoked(tx: Connection, token_id: int) -> bool:
+    """Whether a token, or a kernel token that was made with it, such as its renewal, was ended before its time."""
+    line = tokens.c.id.in_(_made_with(token_id)), or_(tokens.c.id == token_id, tokens.c.kind == "kernel")
+    return tx.execute(select(tokens.c.id).where(*line, tokens.c.revoked_at.is_not(None)).limit(1)).first() is not None
 
 
 def _made_with(token_id: int) -> Select[Any]:

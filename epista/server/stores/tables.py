@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from sqlalchemy import (
+    BigInteger,
     Boolean,
     Column,
     CursorResult,
@@ -75,6 +76,18 @@ tokens = Table(
     Column("revoked_at", Integer),
     # Tokens made with a token, and renewals of it, end with it.
     Column("parent_id", ForeignKey("tokens.id"), index=True),
+)
+
+# What links are signed with, shared by all servers of the lab.
+signing_keys = Table(
+    "signing_keys",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("uid", Text, nullable=False, unique=True),
+    Column("secret", LargeBinary, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    # From when on its links are refused; null for the one that signs.
+    Column("retired_at", BigInteger),
 )
 
 experiments = Table(
