@@ -93,7 +93,7 @@ def create_app(config: Config, *, owner: Owner | None = None, clock: moments.Clo
     )
     raw = {
         "objects.upload": Upload(BY_NAME["objects.upload"], door, objects),
-        "objects.content": Download(BY_NAME["objects.content"], door, objects, blobs),
+        "objects.content": Download(BY_NAME["objects.content"], door, objects.content, blobs),
         "links.open": LinkDownload(BY_NAME["links.open"], door, links, blobs),
         "assets.keys": KeyStream(BY_NAME["assets.keys"], door, assets),
     }

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import msgspec
 import pytest
+import requests
 
 from epista.contract import assets, objects
 from tests.cli.conftest import Run
+from tests.makers import Server
 
 
 @pytest.fixture
@@ -256,3 +258,13 @@ def test_json_is_the_message_of_the_contract(
 
     assert done.code == 0
     assert msgspec.json.decode(msgspec.json.encode(msgspec.json.decode(done.out, type=message))) == done.json
+
+
+def test_url_prints_a_link_that_needs_no_token(run: Run, server: Server) -> None:
+    server.api().put("EXP-1/a.csv", b"a,b\n")
+
+    done = run("url", "EXP-1/a.csv", "--seconds", "60")
+
+    assert requests.get(done.lines[0], timeout=60).content == b"a,b\n"
+    assert "for whoever has it" in done.err
+    assert run("url", "EXP-1/a.csv", "--json").json["url"].startswith(server.url)

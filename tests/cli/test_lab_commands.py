@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import requests
 
 import epista
 from tests.cli.conftest import Ran, Run, process
@@ -145,3 +146,14 @@ def test_only_a_command_that_writes_makes_a_lab(alone: Run, plate: Path, tmp_pat
     assert not (tmp_path / "lba").exists()
     assert alone("put", "--lab", "lba", "plate1.csv", "/").code == 0
     assert alone("ls", "--lab", "lba").code == 0
+
+
+def test_signing_keys_are_listed_and_rotated(run: Run, server: Server) -> None:
+    server.api().put("a.csv", b"a,b\n")
+    link = run("url", "a.csv").lines[0]
+
+    assert len(run("signing-key", "list", "--json").json["keys"]) == 1
+    assert len(run("signing-key", "rotate").lines) == 3
+    assert requests.get(link, timeout=60).status_code == 200
+    run("signing-key", "rotate", "--retire-all")
+    assert requests.get(link, timeout=60).status_code == 403

@@ -15,7 +15,9 @@ from epista.server.services.assets import Assets
 from epista.server.services.audit import Audit
 from epista.server.services.experiments import Experiments
 from epista.server.services.lab import Lab
+from epista.server.services.links import Links
 from epista.server.services.objects import Objects
+from epista.server.services.signing_keys import SigningKeys
 from epista.server.services.tokens import Tokens
 from epista.server.services.workspaces import Workspaces
 
@@ -24,7 +26,9 @@ SERVICES: dict[str, type] = {
     "audit": Audit,
     "experiments": Experiments,
     "lab": Lab,
+    "links": Links,
     "objects": Objects,
+    "signing_keys": SigningKeys,
     "tokens": Tokens,
     "workspaces": Workspaces,
 }

@@ -41,12 +41,14 @@ class Actor:
     """When the last renewal of the token ends, and with it whatever was made with it."""
     is_local: bool = False
     """Whether this is the user of an embedded lab, who owns its folder and may be told where in it bytes lie."""
+    is_link: bool = False
+    """Whether this is somebody with a signed link, for whom its maker stands."""
     request: Request
 
     @property
     def caller(self) -> str:
         """Whom limits count."""
-        return self.token or "owner"
+        return ("links of " if self.is_link else "") + (self.token or "owner")
 
     @property
     def is_restricted(self) -> bool:

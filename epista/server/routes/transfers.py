@@ -12,7 +12,7 @@ import asyncio
 import base64
 import binascii
 import re
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from email.utils import quote
 from typing import Any
 from urllib.parse import quote as percent_encoded
@@ -151,9 +151,9 @@ class Upload(_Raw):
 class Download(_Raw):
     """The bytes of a version go out, whole or in one range."""
 
-    def __init__(self, row: Endpoint, door: Door, service: Objects | Links, blobs: BlobStore) -> None:
+    def __init__(self, row: Endpoint, door: Door, find: Callable[[Actor, Any], Content], blobs: BlobStore) -> None:
         super().__init__(row, door)
-        self._service = service
+        self._find = find
         self._blobs = blobs
 
     def headers(self, content: Content) -> dict[str, str]:
@@ -161,7 +161,7 @@ class Download(_Raw):
         return _content_headers(content)
 
     async def move(self, actor: Actor, wanted: Any, request: Request, send: Send) -> None:
-        content: Content = await run_in_threadpool(self._service.content, actor, wanted)
+        content: Content = await run_in_threadpool(self._find, actor, wanted)
         headers = self.headers(content)
         tag = headers["ETag"]
         known = _tags(request.headers.get("if-none-match", ""))
@@ -210,7 +210,7 @@ class LinkDownload(Download):
     """
 
     def __init__(self, row: Endpoint, door: Door, links: Links, blobs: BlobStore) -> None:
-        super().__init__(row, door, links, blobs)
+        super().__init__(row, door, links.open, blobs)
         self._links = links
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -230,7 +230,7 @@ class LinkDownload(Download):
         assert isinstance(wanted, links.OpenLink)
         known, _ = self._door.identify(request.scope, self._row)
         actor = await run_in_threadpool(self._links.maker, wanted.link, known)
-        self._door.limit.take(actor.token or "owner")
+        self._door.limit.take(actor.caller)
         return actor
 
     def headers(self, content: Content) -> dict[str, str]:

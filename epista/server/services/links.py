@@ -83,7 +83,7 @@ class Links:
             raise ForbiddenError("this link no longer counts: the token it was made with has ended", hint=_ASK_AGAIN)
         return maker
 
-    def content(self, actor: Actor, wanted: wire.OpenLink) -> Content:
+    def open(self, actor: Actor, wanted: wire.OpenLink) -> Content:
         """Return where the bytes behind a link lie, if its maker, *actor*, may still read them and the asset is not deleted."""
         ticket = links.read(wanted.link)
         assert ticket is not None, "its maker is known"

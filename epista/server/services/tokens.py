@@ -20,8 +20,6 @@ from epista.server.stores import audit, moments, people
 
 _SECOND = 1_000_000
 
-_READING = frozenset({"read"})
-
 _SIGN_IN_HINT = "epista auth login LINK, or epista auth login --token TOKEN"
 
 
@@ -59,7 +57,7 @@ class Tokens:
         """
         with self._all.catalog.read() as tx:
             if not token:
-                return replace(_owner_of(tx, request), scopes=_READING, is_local=False) if self._owner else None
+                return _by_link(_owner_of(tx, request)) if self._owner else None
             row = people.token_called(tx, token)
             if row is None or row["kind"] == "link":
                 return None
@@ -68,7 +66,7 @@ class Tokens:
         actor = _actor(row, request)
         if actor.ends_at is not None and self._all.clock() >= actor.ends_at:
             return None
-        return replace(actor, scopes=actor.scopes & _READING)
+        return _by_link(actor)
 
     def who(self, actor: Actor, wanted: wire.WhoAmI) -> wire.Me:
         """Tell callers about themselves."""
@@ -301,6 +299,10 @@ def _owner_of(tx: Connection, request: Request) -> Actor:
     if row is None:
         raise AuthenticationError("the lab has no user yet")
     return Actor(user_id=row["id"], user=row["name"], is_lab_admin=True, scopes=frozenset(SCOPES), is_local=True, request=request)
+
+
+def _by_link(maker: Actor) -> Actor:
+    return replace(maker, scopes=maker.scopes & {"read"}, is_local=False, is_link=True)
 
 
 def _own(tx: Connection, actor: Actor) -> list[RowMapping]:
