@@ -240,6 +240,14 @@ class TestJson:
         assert problem(answer) in [(413, "too_large"), (422, "validation")]
         assert api.keys() == []
 
+    def test_millions_of_empty_lists_are_refused_before_they_are_decoded(self, api: Api) -> None:
+        body = b'{"key": "a.txt", "meta": {"a": [' + b"[]," * 5_000_000 + b"1]}}"
+
+        refused = api.call("POST", "~/metadata", data=body)
+
+        assert refused.status_code == 400
+        assert "more lists and objects" in refused.json()["detail"]
+
     def test_large_numbers_come_back_as_they_are(self, api: Api) -> None:
         meta = {"big": 10**3999, "negative": -(2**64), "small": 5e-324, "float": 1e308, "true": True, "one": 1, "point": 1.0}
 
