@@ -1,0 +1,143 @@
+"""The goals, as data, and how they are judged."""
+
+from __future__ import annotations
+
+import statistics
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from tests.benchmarks.rounds import Record
+
+Reading = Literal["speed", "time", "beyond", "value"]
+"""
+How a round becomes one number: ``speed`` is theirs / ours and should be at least the goal, ``time`` is ours / theirs and should
+be at most the goal, ``beyond`` is ours - theirs and ``value`` is ours alone, and both should be below it.
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One comparison, with its goal if it has one."""
+
+    number: str
+    """Of the goal it belongs to."""
+    what: str
+    """What is done."""
+    against: str
+    """Compared with whom."""
+    reading: Reading
+    """How a round becomes one number."""
+    goal: float | None
+    """None for a comparison that is only reported."""
+    group: str
+    """Which benchmark measures it."""
+    ours: str
+    """Our contestant."""
+    theirs: str | None = None
+    """The other one; for ``value`` it is only shown beside."""
+    figure: str = "seconds"
+    """Which figure is compared."""
+    unit: str = ""
+    """Of ``value`` and ``beyond``: s, ms or MiB."""
+
+
+def judge(row: Row, record: Record) -> dict[str, Any]:
+    """Return the row with its value in each round, their median and spread, and whether the goal is met."""
+    found: dict[str, Any] = asdict(row) | {"values": [], "median": None, "lowest": None, "highest": None, "is_met": None}
+    found["beside"] = found["reason"] = None
+    for name in (row.ours, row.theirs):
+        if name is not None and name not in record.turns and (row.reading != "value" or name == row.ours):
+            found["reason"] = record.missing.get(name, "not measured")
+            return found
+    ours = [turn[row.figure] for turn in record.turns[row.ours]]
+    theirs = [turn[row.figure] for turn in record.turns.get(row.theirs or "", [])]
+    match row.reading:
+        case "speed":
+            values = [their / our for our, their in zip(ours, theirs, strict=True)]
+        case "time":
+            values = [our / their for our, their in zip(ours, theirs, strict=True)]
+        case "beyond":
+            values = [our - their for our, their in zip(ours, theirs, strict=True)]
+        case "value":
+            values = ours
+            found["beside"] = statistics.median(theirs) if theirs else None
+    median = statistics.median(values)
+    found |= {"values": values, "median": median, "lowest": min(values), "highest": max(values)}
+    if row.goal is not None:
+        found["is_met"] = median >= row.goal if row.reading == "speed" else median <= row.goal
+    return found
+
+
+def _speed(number: str, what: str, against: str, goal: float | None, group: str, ours: str, theirs: str, **more: Any) -> Row:
+    return Row(
+        number=number, what=what, against=against, reading="speed", goal=goal, group=group, ours=ours, theirs=theirs, **more
+    )
+
+
+def _time(number: str, what: str, against: str, goal: float | None, group: str, ours: str, theirs: str, **more: Any) -> Row:
+    return Row(
+        number=number, what=what, against=against, reading="time", goal=goal, group=group, ours=ours, theirs=theirs, **more
+    )
+
+
+def _value(number: str, what: str, against: str, goal: float | None, group: str, ours: str, **more: Any) -> Row:
+    return Row(number=number, what=what, against=against, reading="value", goal=goal, group=group, ours=ours, **more)
+
+
+_FETCH, _RAW = "fetch 1 GiB, verified", "fetch 1 GiB, transfer alone"
+_PUT, _PUT_DIR, _FETCH_DIR = "put 1 GiB, durable", "put_dir 10k x 4 KiB, durable", "fetch a folder, 10k x 4 KiB"
+
+ROWS = (
+    _speed("1", _FETCH, "nginx + curl, then sha256sum", 1.0, "transfer", "epista fetch", "nginx + curl + sha256sum"),
+    _speed("1", _FETCH, "nginx + curl, then openssl dgst", None, "transfer", "epista fetch", "nginx + curl + openssl"),
+    _speed("2", _RAW, "nginx + curl", 1.3, "transfer", "epista fetch, unverified", "nginx + curl"),
+    _speed("3", _RAW, "boto3, SeaweedFS", 2.5, "transfer", "epista fetch, unverified", "boto3 get"),
+    _speed("4", _RAW, "s5cmd, SeaweedFS", 1.3, "transfer", "epista fetch, unverified", "s5cmd get"),
+    _speed("2", _FETCH, "nginx + curl", None, "transfer", "epista fetch", "nginx + curl"),
+    _speed("3", _FETCH, "boto3, SeaweedFS", None, "transfer", "epista fetch", "boto3 get"),
+    _speed("4", _FETCH, "s5cmd, SeaweedFS", None, "transfer", "epista fetch", "s5cmd get"),
+    _speed("5", _PUT, "boto3, SeaweedFS", 2.5, "transfer", "epista put_file", "boto3 put"),
+    _speed("5", _PUT, "s5cmd, SeaweedFS", 2.5, "transfer", "epista put_file", "s5cmd put"),
+    _speed("5", _PUT, "boto3, SeaweedFS with fsync", None, "transfer", "epista put_file", "boto3 put, fsync"),
+    _speed("5", _PUT, "s5cmd, SeaweedFS with fsync", None, "transfer", "epista put_file", "s5cmd put, fsync"),
+    _speed("6", _PUT_DIR, "boto3, SeaweedFS", 80, "small", "epista put_dir", "boto3 put"),
+    _speed("6", _PUT_DIR, "boto3 in 16 threads, SeaweedFS", None, "small", "epista put_dir", "boto3 put, 16 threads"),
+    _speed("6", _PUT_DIR, "boto3, SeaweedFS with fsync", None, "small", "epista put_dir", "boto3 put, fsync"),
+    _speed("7", _PUT_DIR, "s5cmd, SeaweedFS", 12, "small", "epista put_dir", "s5cmd put"),
+    _speed("7", _PUT_DIR, "s5cmd, SeaweedFS with fsync", None, "small", "epista put_dir", "s5cmd put, fsync"),
+    _time("7", _PUT_DIR, "cp -r", 1.2, "small", "epista put_dir", "cp -r"),
+    _speed("8", _FETCH_DIR, "boto3, SeaweedFS", 20, "small", "epista fetch", "boto3 get"),
+    _speed("8", _FETCH_DIR, "boto3 in 16 threads, SeaweedFS", None, "small", "epista fetch", "boto3 get, 16 threads"),
+    _speed("8", _FETCH_DIR, "s5cmd, SeaweedFS", 3, "small", "epista fetch", "s5cmd get"),
+    _time("8", _FETCH_DIR, "cp -r", 3, "small", "epista fetch", "cp -r"),
+    _time("9", "embedded fetch, 1 GiB", "cp + fsync + hashlib", 0.85, "transfer", "epista embedded fetch", "cp + fsync + hashlib"),
+    _time("9", "embedded put_file, 1 GiB", "cp + fsync + hashlib", 0.85, "transfer", "epista embedded put_file", "cp + fsync + hashlib"),
+    _value("10", "list 1M keys, HTTP", "", 1.5, "catalog", "epista keys", unit="s", figure="seconds_per_million"),
+    _speed("10", "list 1M keys, HTTP", "boto3 listing, per key", 20, "catalog", "epista keys", "boto3 listing", figure="seconds_per_million"),
+    _value("11", "list 1M full asset rows, HTTP", "the same rows, in process", 6, "catalog", "epista rows", theirs="rows in process", unit="s", figure="seconds_per_million"),
+    _value("12", "search a rare word among 1M assets", "the same search, in process", 10, "catalog", "epista search, rare word", theirs="rare word in process", unit="ms", figure="p50_ms"),
+    _value("12", "search one value of metadata", "the same search, in process", 10, "catalog", "epista search, metadata", theirs="metadata in process", unit="ms", figure="p50_ms"),
+    _value("12", "search two common words, ranked", "the same search, in process", 60, "catalog", "epista search, ranked pair", theirs="ranked pair in process", unit="ms", figure="p50_ms"),
+    _value("13", "put + get of one 4 KiB object, HTTP", "4 KiB append + fdatasync", 6, "small", "epista put + get", theirs="4 KiB append + fdatasync", unit="ms", figure="p50_ms"),
+    _time("14", "metadata GET, server CPU", "Tiled", 1 / 10, "tiled", "epista metadata", "tiled metadata", figure="cpu_ms"),
+    _time("15", "page of 100, server CPU", "Tiled", 1 / 20, "tiled", "epista page of 100", "tiled page of 100", figure="cpu_ms"),
+    _speed("16", "write an array", "Tiled", 5, "tiled", "epista write array", "tiled write array"),
+    _speed("16", "read an array", "Tiled", 5, "tiled", "epista read array", "tiled read array"),
+    _speed("16", "write a table", "Tiled", 5, "tiled", "epista write table", "tiled write table"),
+    _speed("16", "read a table", "Tiled", 5, "tiled", "epista read table", "tiled read table"),
+    _time("17", "governed query, warm", "the same SQL in bare DuckDB", None, "query", "epista query, warm", "duckdb"),
+    _value("18", "peak memory of the server's largest process, putting 1 GiB", "", 200, "memory", "epista put_file", unit="MiB", figure="server_mib"),
+    _value("18", "the same, fetching 1 GiB", "", 200, "memory", "epista fetch", unit="MiB", figure="server_mib"),
+    _value("18", "peak memory of the client, putting 1 GiB", "", 150, "memory", "epista put_file", unit="MiB", figure="client_mib"),
+    _value("18", "the same, fetching 1 GiB", "", 150, "memory", "epista fetch", unit="MiB", figure="client_mib"),
+    _value("18", "peak memory of all processes of the server together", "", None, "memory", "epista fetch", unit="MiB", figure="servers_mib"),
+    Row(number="19", what="import epista", against="bare interpreter", reading="beyond", goal=0.120, group="start", ours="epista import", theirs="bare interpreter", unit="s"),
+    _value("20", "a new process opens a lab and answers one verb", "bare interpreter", 1.0, "start", "epista opens a lab", theirs="bare interpreter", unit="s"),
+)  # fmt: skip
+"""In the order of the table."""
+
+NOT_YET = {"query": "comes with SQL over the lab", "catalog": "not measured yet", "tiled": "not measured yet"}
+"""Groups that nobody can run yet, and why."""
+
+NOTES: dict[str, str] = {}
+"""Why a goal is missed, and what comes next, by its number."""

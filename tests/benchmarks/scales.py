@@ -1,0 +1,38 @@
+"""How large the things are that are moved."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+MIB = 1024 * 1024
+
+
+class Scale(NamedTuple):
+    """Sizes of one run."""
+
+    object_bytes: int
+    """Of the large object."""
+    files: int
+    """How many small files a folder has."""
+    boto3_files: int
+    """How many of them boto3 moves, one after the other; its time is scaled to all of them."""
+    file_bytes: int
+    """The size of a small file."""
+    repeats: int
+    """How often something short is timed within one turn, for its median."""
+    assets: int
+    """How many assets the large catalog has."""
+    s3_keys: int
+    """How many keys are listed by boto3; its time is taken by key."""
+    array_bytes: int
+    """The size of an array."""
+    table_rows: int
+    """How many rows a table of eight columns has."""
+
+
+SCALES = {
+    "published": Scale(1024 * MIB, 10_000, 10_000, 4096, 200, 1_000_000, 50_000, 64 * MIB, 1_000_000),
+    "local": Scale(1024 * MIB, 10_000, 1_000, 4096, 100, 1_000_000, 20_000, 64 * MIB, 1_000_000),
+    "toy": Scale(5 * MIB, 30, 10, 4096, 3, 3_000, 50, 1 * MIB, 1_000),
+}
+"""`toy` only shows that everything runs; its times mean nothing."""
