@@ -153,6 +153,7 @@ def _responses(row: Endpoint) -> dict[str, Any]:
     found: dict[str, Any] = {"200": done}
     if row.name in ("objects.content", "links.open"):
         found |= {"206": done | {"description": "The part asked for"}, "304": {"description": "The caller has these bytes"}}
+        found["412"] = {"description": "The bytes are others than those the caller asks for"}
         found["416"] = {"description": "There is no such part"}
     if row.method in ("GET", "DELETE"):
         found["414"] = {"description": "The address is longer than the server reads"}

@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
-import re
 from collections.abc import AsyncIterator, Callable, Iterator
 from email.utils import quote
 from typing import Any
@@ -27,7 +26,7 @@ from epista.contract import assets, links, objects
 from epista.contract.endpoints import Endpoint
 from epista.contract.errors import EpistaError, InvalidRequestError, TooLargeError
 from epista.server.access.actors import Actor
-from epista.server.routes import decode, problems
+from epista.server.routes import conditions, decode, problems
 from epista.server.routes.dispatch import Door
 from epista.server.services.assets import Assets
 from epista.server.services.links import Links
@@ -163,18 +162,16 @@ class Download(_Raw):
     async def move(self, actor: Actor, wanted: Any, request: Request, send: Send) -> None:
         content: Content = await run_in_threadpool(self._find, actor, wanted)
         headers = self.headers(content)
-        tag = headers["ETag"]
-        known = _tags(request.headers.get("if-none-match", ""))
-        if tag in known or "*" in known:
-            await Response(status_code=304, headers=headers)(request.scope, request.receive, send)
+        status, start, stop = conditions.answer(request.method, request.headers, tag=headers["ETag"], size=content.size)
+        if status in (304, 412, 416):
+            if status == 416:
+                headers["Content-Range"] = f"bytes */{content.size}"
+            if status != 304:
+                # This one answer is refused; another one, to the same question without the condition, may be kept.
+                headers["Cache-Control"] = "no-store"
+            await Response(status_code=status, headers=headers)(request.scope, request.receive, send)
             return
-        span = _range(request, content.size, tag)
-        if span is None:
-            headers["Content-Range"] = f"bytes */{content.size}"
-            await Response(status_code=416, headers=headers)(request.scope, request.receive, send)
-            return
-        start, stop = span
-        if stop - start < content.size:
+        if status == 206:
             headers["Content-Range"] = f"bytes {start}-{stop - 1}/{content.size}"
         headers["Content-Length"] = str(stop - start)
         if request.method == "HEAD":
@@ -183,7 +180,7 @@ class Download(_Raw):
         try:
             # The first piece is read before the answer begins, so that a fault can still become a status.
             piece = await run_in_threadpool(next, pieces, b"")
-            await self._send(send, _start(206 if "Content-Range" in headers else 200, headers))
+            await self._send(send, _start(status, headers))
             await self._stream(piece, pieces, request, send)
         finally:
             pieces.close()
@@ -300,27 +297,6 @@ _PREFLIGHT = {
     "Access-Control-Allow-Headers": "range, if-match, if-none-match, if-range",
     "Access-Control-Max-Age": "600",
 }
-
-
-def _tags(header: str) -> list[str]:
-    return [tag.strip().removeprefix("W/") for tag in header.split(",")]
-
-
-_RANGE = re.compile(r"bytes=(\d{0,19})-(\d{0,19})")
-
-
-def _range(request: Request, size: int, tag: str) -> tuple[int, int] | None:
-    """Return the part that is asked for, its end excluded; None if there is no such part. Several ranges mean all."""
-    found = _RANGE.fullmatch(request.headers.get("range", "").strip())
-    if not found or found.groups() == ("", "") or request.headers.get("if-range", tag) != tag:
-        return 0, size
-    first, last = found.groups()
-    if not first:
-        return (max(0, size - int(last)), size) if int(last) and size else None
-    start, stop = int(first), min(int(last) + 1 if last else size, size)
-    if last and int(last) < int(first):
-        return 0, size
-    return (start, stop) if start < size else None
 
 
 def _announced(request: Request) -> tuple[int | None, str | None]:
