@@ -219,14 +219,14 @@ class Memory:
         return [statistics.median(self.samples[start : start + size]) / 2**20 for start in range(0, 4 * size, size)]
 
 
-def run(clients: Sequence[Client], seconds: float, memory: Memory) -> Counter[str]:
-    """Let all clients work for some seconds, and return what they did."""
+def run(clients: Sequence[Client], seconds: float, memory: Memory, enough: threading.Event | None = None) -> Counter[str]:
+    """Let all clients work for some seconds, or until that is *enough*, and return what they did."""
     stop = threading.Event()
     threads = [threading.Thread(target=client.work, args=(stop,), name=client.name) for client in clients]
     for thread in threads:
         thread.start()
     until = time.monotonic() + seconds
-    while time.monotonic() < until and all(thread.is_alive() for thread in threads):
+    while time.monotonic() < until and all(thread.is_alive() for thread in threads) and not (enough and enough.is_set()):
         memory.sample()
         time.sleep(0.5)
     stop.set()
