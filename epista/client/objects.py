@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, TypeAlias, overload
 
@@ -29,7 +29,16 @@ from epista.contract.errors import (
     TransferError,
     ValidationError,
 )
-from epista.contract.objects import Assets, CommitObjects, PutObject, Tag
+from epista.contract.objects import (
+    Assets,
+    CommitObjects,
+    CopyObject,
+    CopyObjects,
+    MoveObject,
+    MoveObjects,
+    PutObject,
+    Tag,
+)
 
 if TYPE_CHECKING:
     import os
@@ -277,6 +286,70 @@ def put_dir(
         for name, place in places.items()
     ]
     return _commit(here, objects, sources) if objects else []
+
+
+def copy(here: Session, key: Ref, to: str, *, version: str | int | None = None, expect: str | None = None) -> Asset:
+    """
+    Make what stands at *key* stand at *to* as well, without moving bytes, and return the copy.
+
+    It has the metadata, tags, kind and options of *key*, and records the version that it was made from; what stands at *to* gets
+    a new version. A *to* ending in ``/`` takes the name of *key*. *version* is an id or a number. *expect* is as for `put`.
+
+    Raises:
+        KeyNotFoundError: nothing is at *key*.
+        ConflictError: not as *expect*-ed, or the name is taken by a folder.
+    """
+    _refuse_folder(key, "ws.copy_dir(prefix, to) copies a folder")
+    source, experiment = locate(here, key)
+    wanted = CopyObject(
+        source=source, target=_beside(here, source, to), version=None if version is None else str(version), expect=expect
+    )
+    return _copied_to(here, [wanted], experiment)[0]
+
+
+def copy_dir(here: Session, prefix: str, to: str, *, expect: Literal["absent"] | None = None) -> list[Asset]:
+    """
+    Make all that stands below the folder *prefix* stand below the folder *to* as well, all or nothing; return the copies.
+
+    Each is as `copy` makes it. ``"/"`` is the root of the workspace. *expect* holds for every key.
+    """
+    return _copied_to(here, [CopyObject(source=_folder_path(prefix), target=_folder_to(to), expect=expect)], None)
+
+
+def move(here: Session, key: Ref, to: str, *, expect: str | None = None) -> Asset:
+    """
+    Make what stands at *key* stand at *to* instead, in one step, and return it.
+
+    A `copy`, after which *key* is hidden with its versions, as by `delete`: `restore` brings it back. Otherwise as `copy`.
+    """
+    _refuse_folder(key, "ws.move_dir(prefix, to) moves a folder")
+    source, experiment = locate(here, key)
+    return _moved_to(here, [MoveObject(source=source, target=_beside(here, source, to), expect=expect)], experiment)[0]
+
+
+def move_dir(here: Session, prefix: str, to: str, *, expect: Literal["absent"] | None = None) -> list[Asset]:
+    """Make all below the folder *prefix* stand below the folder *to* instead, all or nothing; see `move` and `copy_dir`."""
+    return _moved_to(here, [MoveObject(source=_folder_path(prefix), target=_folder_to(to), expect=expect)], None)
+
+
+def _beside(here: Session, source: str, to: str) -> str:
+    if isinstance(to, str) and to.endswith("/"):
+        return keys.normalise(_folder_to(to).removeprefix("/") + keys.name_of(source))
+    return target(here, to)
+
+
+def _folder_to(to: str) -> str:
+    return keys.normalise_folder(to) or "/"
+
+
+def _copied_to(here: Session, wanted: Sequence[CopyObject], experiment: str | None) -> list[Asset]:
+    request = CopyObjects(workspace=here.name, objects=tuple(wanted), experiment=experiment, notebook=here.notebook)
+    return list(here.wire.call("objects.copy", request, reply=_Assets).assets)
+
+
+def _moved_to(here: Session, wanted: Sequence[MoveObject], experiment: str | None) -> list[Asset]:
+    request = MoveObjects(workspace=here.name, objects=tuple(wanted), experiment=experiment, notebook=here.notebook)
+    return list(here.wire.call("objects.move", request, reply=_Assets).assets)
 
 
 @overload

@@ -21,6 +21,10 @@ class Workspace(Session):
     put = _objects.put
     put_file = _objects.put_file
     put_dir = _objects.put_dir
+    copy = _objects.copy
+    copy_dir = _objects.copy_dir
+    move = _objects.move
+    move_dir = _objects.move_dir
     delete = _assets.delete
     delete_dir = _assets.delete_dir
     restore = _assets.restore

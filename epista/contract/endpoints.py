@@ -78,6 +78,8 @@ ENDPOINTS = (
     Endpoint("objects.delete", "POST", _WS + "/delete", "write", objects.DeleteAsset, assets.Asset),
     Endpoint("objects.delete_dir", "POST", _WS + "/delete-folder", "write", objects.DeleteFolder, objects.Keys),
     Endpoint("objects.restore", "POST", _WS + "/restore", "write", objects.RestoreAsset, assets.Asset),
+    Endpoint("objects.copy", "POST", _WS + "/copy", "write", objects.CopyObjects, objects.Assets),
+    Endpoint("objects.move", "POST", _WS + "/move", "write", objects.MoveObjects, objects.Assets),
     Endpoint("links.create", "POST", _WS + "/links", "read", links.CreateLink, links.Link, retry="safe"),
     Endpoint("links.open", "GET", API + "/links/{link}/{name}", None, links.OpenLink, None, raw="down", retry="safe"),
     Endpoint("audit.find", "GET", _WS + "/audit", "admin", audit.ReadAudit, audit.AuditPage, retry="safe"),

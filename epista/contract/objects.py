@@ -202,3 +202,47 @@ class RestoreAsset(Request, frozen=True, kw_only=True):
     """The active experiment, in which a key without a folder is looked up first."""
     version: Text | None = None
     """The id or number of the version to make current."""
+
+
+class MoveObject(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One asset or one folder, and where it shall stand."""
+
+    source: Text
+    """A key; or a folder, ending in ``/``, with everything below it."""
+    target: Text
+    """The new key, or the new folder; ``/`` is the root."""
+    expect: Expect | None = None
+    """``absent``, or the id of the version that is replaced at the target; of a folder for every key."""
+
+
+class CopyObject(MoveObject, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One asset or one folder, and where a copy of it shall stand."""
+
+    version: Text | None = None
+    """The id or number of the version to copy; null: the current one, and so for folders."""
+
+
+class CopyObjects(Request, frozen=True, kw_only=True):
+    """Make what stands at some keys stand at others too, without moving bytes: all or none."""
+
+    workspace: Text
+    """The workspace."""
+    objects: Annotated[tuple[CopyObject, ...], msgspec.Meta(min_length=1, max_length=1_000_000)]
+    """What, and where to; no target twice."""
+    experiment: Text | None = None
+    """The active experiment, in which a source without a folder is looked up first."""
+    notebook: Text | None = None
+    """The notebook that asks for it."""
+
+
+class MoveObjects(Request, frozen=True, kw_only=True):
+    """Make what stands at some keys stand at others instead: copies, and the sources hidden, in one step."""
+
+    workspace: Text
+    """The workspace."""
+    objects: Annotated[tuple[MoveObject, ...], msgspec.Meta(min_length=1, max_length=1_000_000)]
+    """What, and where to; no target twice."""
+    experiment: Text | None = None
+    """The active experiment, in which a source without a folder is looked up first."""
+    notebook: Text | None = None
+    """The notebook that asks for it."""

@@ -19,6 +19,7 @@ epista auth logout --help --lab
 epista auth status --help --json --lab
 epista backup DEST --help --json --lab
 epista completion {bash|zsh|fish} --help
+epista cp KEY TO --dir --expect --help --json --lab --version --workspace
 epista demo --from --help --lab
 epista experiment --help
 epista experiment create NAME --help --json --lab --meta --title --workspace
@@ -32,6 +33,7 @@ epista member --help
 epista member add USER {viewer|editor|admin} --experiment --help --json --lab --new-link --workspace
 epista member list --help --json --lab --workspace
 epista member remove USER --help --lab --workspace
+epista mv KEY TO --dir --expect --help --json --lab --workspace
 epista pull REF [DEST] --help --lab --version --workspace
 epista put PATH... KEY --expect --format --help --ignore --input --json --kind --lab --links --meta --tag --workspace
 epista restore KEY --help --json --lab --version --workspace

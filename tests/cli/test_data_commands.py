@@ -216,6 +216,21 @@ def test_a_folder_is_removed_only_when_asked_for(run: Run, folder: Path) -> None
     assert run("ls", "EXP-12/raw").out == ""
 
 
+def test_files_and_folders_are_copied_and_moved(run: Run, folder: Path) -> None:
+    run("put", "raw", "EXP-12/raw")
+
+    refused = run("mv", "EXP-12/raw/", "EXP-13/raw")
+    copied = run("cp", "EXP-12/raw/a.txt", "b.txt")
+    again = run("cp", "EXP-12/raw/a.txt", "b.txt", "--expect", "absent")
+    moved = run("mv", "EXP-12/raw", "EXP-13", "--dir")
+
+    assert (refused.code, refused.err.splitlines()[0]) == (2, "error: 'EXP-12/raw/' is a folder: add --dir")
+    assert (copied.out, again.code) == ("b.txt version 1\n", 6)
+    assert moved.lines == ["EXP-13/a.txt version 1", "EXP-13/deep/b.txt version 1"]
+    assert "2 assets moved" in moved.err
+    assert run("mv", "nosuch", "b").code == 3
+
+
 def test_a_search_shows_what_matched_and_how_many(run: Run, plate: Path) -> None:
     run("put", "plate1.csv", "EXP-12/", "--meta", "temp=37")
 
@@ -244,6 +259,10 @@ def test_a_search_shows_no_more_than_its_limit_and_says_so(run: Run, folder: Pat
         (("history", "EXP-12/a.csv"), assets.Versions),
         (("search", "kind:TABLE"), assets.Hits),
         (("restore", "EXP-12/a.csv"), assets.Asset),
+        (("cp", "EXP-12/a.csv", "EXP-13/"), assets.Asset),
+        (("cp", "EXP-12", "EXP-13", "--dir"), objects.Assets),
+        (("mv", "EXP-12/a.csv", "b.csv"), assets.Asset),
+        (("mv", "EXP-12", "EXP-13", "--dir"), objects.Assets),
         (("rm", "EXP-12/a.csv"), assets.Asset),
         (("rm", "EXP-12", "--dir"), objects.Keys),
     ],

@@ -68,6 +68,8 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     "objects.delete": {"key": "EXP-1/plate.csv"},
     "objects.delete_dir": {"path": "EXP-1"},
     "objects.restore": {"key": "EXP-1/gone.csv"},
+    "objects.copy": {"objects": [{"source": "EXP-1/plate.csv", "target": "EXP-2/plate.csv"}]},
+    "objects.move": {"objects": [{"source": "EXP-1/", "target": "EXP-2/"}]},
     "links.create": {"version": "VERSION"},
     "links.open": {"link": "LINK", "name": "plate.csv"},
     "signing_keys.find": {},

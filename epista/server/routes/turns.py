@@ -23,6 +23,8 @@ SLOW = frozenset(
         "lab.verify",
         "lab.verify_audit",
         "objects.commit",
+        "objects.copy",
+        "objects.move",
         "objects.restore",
         "objects.set_meta",
         "workspaces.check_rules",

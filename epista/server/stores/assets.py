@@ -329,6 +329,17 @@ def add_inputs(tx: Connection, version_ids: Sequence[int], input_ids: Iterable[i
         tx.execute(insert(version_inputs), new)
 
 
+def add_sources(tx: Connection, edges: Sequence[tuple[int, int]]) -> None:
+    """Record, of each pair, that the second version went into the first; what is recorded already stays."""
+    known: set[tuple[int, int]] = set()
+    for some in chunks([version for version, _ in edges]):
+        rows = tx.execute(select(version_inputs).where(version_inputs.c.version_id.in_(some)))
+        known.update((row.version_id, row.input_id) for row in rows)
+    new = [{"version_id": one, "input_id": other} for one, other in edges if one != other and (one, other) not in known]
+    if new:
+        tx.execute(insert(version_inputs), new)
+
+
 def inputs_of(
     tx: Connection, workspace_id: int, allowed: Collection[str] | None, version_ids: Sequence[int]
 ) -> dict[int, list[RowMapping]]:

@@ -1,0 +1,42 @@
+"""`epista cp`."""
+
+from __future__ import annotations
+
+import click
+
+from epista.cli import options, output
+from epista.client.workspace import Workspace
+from epista.contract.objects import Assets
+
+
+@click.command()
+@click.argument("source", metavar="KEY", shell_complete=options.complete_keys)
+@click.argument("to", shell_complete=options.complete_keys)
+@click.option("--dir", "is_folder", is_flag=True, help="Copy everything below the folder KEY to below the folder TO.")
+@click.option("--version", metavar="VERSION", help="Copy this version, by number or id; see epista history.")
+@click.option("--expect", metavar="absent|ID", help="Only if nothing is at TO, or that version.")
+@options.as_json
+@options.on_workspace
+def cp(ws: Workspace, source: str, to: str, *, is_folder: bool, version: str | None, expect: str | None, as_json: bool) -> None:
+    """
+    Copy the asset KEY to TO, without moving bytes.
+
+    The copy has the metadata and tags of KEY. What stands at TO gets a new version; a TO ending in / takes the name of KEY.
+    """
+    if source.endswith("/") and not is_folder:
+        raise click.UsageError(f"'{source}' is a folder: add --dir")
+    if is_folder:
+        if version is not None:
+            raise click.UsageError("--version goes with a single asset")
+        if expect not in (None, "absent"):
+            raise click.UsageError("with --dir, --expect can only be absent")
+        done = ws.copy_dir(source, to, expect="absent" if expect else None)
+    else:
+        done = [ws.copy(source, to, version=version, expect=expect)]
+    if as_json:
+        output.json(Assets(assets=tuple(done)) if is_folder else done[0])
+        return
+    for asset in done:
+        output.line(f"{asset.key} version {asset.number}")
+    if is_folder:
+        output.note(f"{output.count(len(done), 'asset')} copied")
