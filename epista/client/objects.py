@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import re
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -15,10 +16,11 @@ from epista.client import assets
 from epista.client.assets import Asset, locate, target
 from epista.client.transfer import destinations, disk, folders, streams, upload
 from epista.client.transfer import download as downloads
+from epista.client.transfer import frames as transfer_frames
 from epista.client.transfer.download import Job, Pinned, Result, result
 from epista.client.transfer.progress import shown
 from epista.client.transfer.threads import each
-from epista.contract import formats, keys, metadata
+from epista.contract import formats, frames, keys, metadata
 from epista.contract.assets import MAX_TAGS, AssetPage, AssetRef, FindAssets, GetAsset, GetVersion, Version
 from epista.contract.errors import (
     EpistaError,
@@ -34,6 +36,8 @@ from epista.contract.objects import (
     CommitObjects,
     CopyObject,
     CopyObjects,
+    Framed,
+    FrameHead,
     MoveObject,
     MoveObjects,
     PutObject,
@@ -62,6 +66,10 @@ _Tags = Annotated[tuple[Tag, ...], msgspec.Meta(max_length=MAX_TAGS)]
 
 class _Assets(Assets, frozen=True, kw_only=True):
     assets: tuple[Asset, ...]
+
+
+class _Framed(Framed, frozen=True, kw_only=True):
+    assets: tuple[Asset, ...] = ()
 
 
 class _Folder(NamedTuple):
@@ -185,12 +193,23 @@ def put(
     described = _described(meta, tags, kind)
     made = serializers.serialize(place, obj, format=format, options=options)
     sources = _versions_of(here, inputs)
+
+    def put_object(sha256: str) -> PutObject:
+        return PutObject(
+            key=place,
+            sha256=sha256,
+            format=made.format,
+            kind_hint=made.kind,
+            options=dict(made.options),
+            expect=expect,
+            **described,
+        )
+
+    if len(made.data) < frames.SMALL_BYTES:
+        return _put_small(here, made.data, put_object, sources)
     with shown(here, "put", len(made.data)) as progress:
         sha256 = upload.send_bytes(here, made.data, progress)
-    put_object = PutObject(
-        key=place, sha256=sha256, format=made.format, kind_hint=made.kind, options=dict(made.options), expect=expect, **described
-    )
-    return _commit(here, [put_object], sources)[0]
+    return _commit(here, [put_object(sha256)], sources)[0]
 
 
 def put_file(
@@ -226,10 +245,15 @@ def put_file(
     name = _format_of(place, format)
     recorded = serializers.check_options(name or formats.UNKNOWN.name, options)
     sources = _versions_of(here, inputs)
+
+    def put_object(sha256: str) -> PutObject:
+        return PutObject(key=place, sha256=sha256, format=name, options=recorded, expect=expect, **described)
+
+    if (data := upload.read_small(path)) is not None:
+        return _put_small(here, data, put_object, sources)
     with shown(here, "put", disk.size_of(path)) as progress:
         sha256 = upload.send_file(here, path, progress)
-    put_object = PutObject(key=place, sha256=sha256, format=name, options=recorded, expect=expect, **described)
-    return _commit(here, [put_object], sources)[0]
+    return _commit(here, [put_object(sha256)], sources)[0]
 
 
 def put_dir(
@@ -622,6 +646,13 @@ def _version_of(here: Session, ref: Ref) -> str:
     if _VERSION_ID.fullmatch(ref):
         return ref
     return assets.get(here, ref).version
+
+
+def _put_small(here: Session, data: bytes, put_object: Callable[[str], PutObject], inputs: tuple[str, ...]) -> Asset:
+    """Send the content and commit it in one request."""
+    sha256 = hashlib.sha256(data).hexdigest()
+    head = FrameHead(objects=(put_object(sha256),), inputs=inputs, notebook=here.notebook)
+    return transfer_frames.send(here, {sha256: data}, head, _Framed).assets[0]
 
 
 def _commit(here: Session, objects: list[PutObject], inputs: tuple[str, ...]) -> list[Asset]:

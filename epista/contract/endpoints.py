@@ -74,6 +74,8 @@ ENDPOINTS = (
     Endpoint("objects.locate", "GET", _WS + "/versions/{version}/location", "read", objects.LocateBlob, objects.Location, retry="safe"),
     Endpoint("objects.content", "GET", _WS + "/versions/{version}/content", "read", objects.ReadContent, None, raw="down", retry="safe"),
     Endpoint("objects.commit", "POST", _WS + "/objects", "write", objects.CommitObjects, objects.Assets),
+    Endpoint("objects.send_frame", "POST", _WS + "/frames", "write", objects.SendFrame, objects.Framed, raw="up"),
+    Endpoint("objects.read_frames", "POST", _WS + "/frames/read", "read", objects.ReadFrames, None, raw="down", retry="safe"),
     Endpoint("objects.set_meta", "POST", _WS + "/metadata", "write", objects.SetMetadata, assets.Asset),
     Endpoint("objects.delete", "POST", _WS + "/delete", "write", objects.DeleteAsset, assets.Asset),
     Endpoint("objects.delete_dir", "POST", _WS + "/delete-folder", "write", objects.DeleteFolder, objects.Keys),

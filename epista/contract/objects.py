@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import msgspec
 
 from epista.contract.assets import MAX_TAGS, Asset
+from epista.contract.frames import MAX_OBJECTS
 from epista.contract.messages import Digest, Reply, Request, Text
 
 Tag = Annotated[str, msgspec.Meta(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$(?!\n)")]
@@ -145,6 +146,51 @@ class Assets(Reply, frozen=True, kw_only=True):
 
     assets: tuple[Asset, ...]
     """Whole; the receipt of a write."""
+
+
+class SendFrame(Request, frozen=True, kw_only=True):
+    """
+    Send small objects together, and make versions of them in the same transaction.
+
+    The body is the length of a `FrameHead` in 4 bytes, that message as JSON, and a frame (``EPF1``, the number of objects in 4
+    bytes, the sha256 and the size in 4 bytes of each, then their bytes; numbers are big-endian).
+    """
+
+    workspace: Text
+    """The workspace."""
+
+
+class FrameHead(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What stands before a frame."""
+
+    objects: Annotated[tuple[PutObject, ...], msgspec.Meta(max_length=MAX_OBJECTS)] = ()
+    """Keys to make versions at, of contents in this frame, or that the caller has sent or may read."""
+    inputs: Annotated[tuple[Text, ...], msgspec.Meta(max_length=10_000)] = ()
+    """Ids of the versions that went into them."""
+    notebook: Text | None = None
+    """The notebook that made them."""
+
+
+class Framed(Reply, frozen=True, kw_only=True):
+    """What became of a frame."""
+
+    blobs: int
+    """How many objects came in it; each has the sha256 that the frame says."""
+    assets: tuple[Asset, ...] = ()
+    """The assets that were made or changed, in the order of the request."""
+
+
+class ReadFrames(Request, frozen=True, kw_only=True):
+    """
+    Read small objects together: the answer is a frame of the distinct contents, in no particular order.
+
+    What is not there for the caller is not in the frame; nor is what is large, or cannot be read just now.
+    """
+
+    workspace: Text
+    """The workspace."""
+    versions: Annotated[tuple[Text, ...], msgspec.Meta(max_length=MAX_OBJECTS)]
+    """The ids of the versions."""
 
 
 class SetMetadata(Request, frozen=True, kw_only=True):

@@ -28,6 +28,7 @@ from epista.server.engines.extraction import Extractor
 from epista.server.engines.schema_checks import SchemaChecks
 from epista.server.routes import problems, status
 from epista.server.routes.dispatch import Door, JsonRoute
+from epista.server.routes.frames import FrameDownload, FrameUpload
 from epista.server.routes.limits import RateLimit
 from epista.server.routes.metrics import Metrics
 from epista.server.routes.requests import Requests
@@ -36,6 +37,7 @@ from epista.server.routes.turns import SLOW_THREADS, Turns
 from epista.server.services.assets import Assets
 from epista.server.services.audit import Audit
 from epista.server.services.experiments import Experiments
+from epista.server.services.frames import Frames
 from epista.server.services.lab import Lab
 from epista.server.services.links import Links
 from epista.server.services.objects import Objects
@@ -70,6 +72,7 @@ def create_app(config: Config, *, owner: Owner | None = None, clock: moments.Clo
 
     tokens = Tokens(resources, owner)
     assets, objects = Assets(resources), Objects(resources)
+    frames = Frames(resources, objects)
     links = Links(resources, tokens)
     services: dict[str, Any] = {
         "tokens": tokens,
@@ -95,6 +98,8 @@ def create_app(config: Config, *, owner: Owner | None = None, clock: moments.Clo
         "objects.upload": Upload(BY_NAME["objects.upload"], door, objects),
         "objects.content": Download(BY_NAME["objects.content"], door, objects.content, blobs),
         "links.open": LinkDownload(BY_NAME["links.open"], door, links, blobs),
+        "objects.send_frame": FrameUpload(BY_NAME["objects.send_frame"], door, frames),
+        "objects.read_frames": FrameDownload(BY_NAME["objects.read_frames"], door, frames),
         "assets.keys": KeyStream(BY_NAME["assets.keys"], door, assets),
     }
     routes: list[BaseRoute] = []

@@ -13,13 +13,14 @@ import io
 import os
 import stat
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from epista.client.transfer import disk
 from epista.client.transfer.download import DISK_FROM_BYTES
 from epista.client.transfer.hashing import PIECE_BYTES, Digest
 from epista.client.transfer.threads import each
 from epista.contract.errors import EpistaError, IntegrityError, MissingFileError, TransferError, ValidationError
+from epista.contract.frames import SMALL_BYTES
 from epista.contract.objects import Blob, Missing, MissingBlobs, Stage, StageBlob, TakeStaged, UploadBlob
 
 if TYPE_CHECKING:
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
     from epista.client.session import Session
     from epista.client.transfer.progress import Progress
+
+T = TypeVar("T")
 
 _ASK_FROM_BYTES = 1024 * 1024
 _ASK_AT_ONCE = 10_000
@@ -69,6 +72,25 @@ def send_bytes(here: Session, data: bytes, progress: Progress) -> str:
             _compare(blob, sha256, len(data))
     progress.advance(len(data))
     return sha256
+
+
+def read_small(path: Path) -> bytes | None:
+    """
+    Return what the file *path* holds, following a link; None for one that does not fit a frame.
+
+    Raises:
+        TransferError: no regular file, or one that changed while it was read, twice.
+    """
+
+    def read(file: io.FileIO, size: int) -> bytes | None:
+        if size >= SMALL_BYTES:
+            return None
+        data = file.read(size + 1) if size else b""
+        if len(data) != size:
+            raise _Changed
+        return data
+
+    return _steadily(path, read)
 
 
 def send_file(here: Session, path: Path, progress: Progress) -> str:
@@ -160,16 +182,16 @@ def refuse(problems: Mapping[str, str]) -> None:
         )
 
 
-def _steadily(path: Path, read: Callable[[io.FileIO, int], str]) -> str:
+def _steadily(path: Path, read: Callable[[io.FileIO, int], T]) -> T:
     """Read a file that should not change meanwhile; once again if it does."""
     for _ in range(2):
         try:
             with _open(path) as file:
                 before = _look(os.fstat(file.fileno()))
-                sha256 = read(file, before.size_bytes)
+                found = read(file, before.size_bytes)
                 # By name too: an editor that saves puts another file in its place.
                 if _look(os.fstat(file.fileno())) == before == _look(path.stat()):
-                    return sha256
+                    return found
         except _Changed:
             pass
         except EpistaError:

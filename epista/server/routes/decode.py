@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, get_origin, get_type_hints
+from typing import Any, TypeVar, get_origin, get_type_hints
 
 import msgspec
 
@@ -13,6 +13,8 @@ from epista.contract.messages import Request
 
 _CONTAINERS = 200_000
 _BYTES_PER_CONTAINER = 32
+
+M = TypeVar("M", bound=msgspec.Struct)
 
 
 def from_query(row: Endpoint, path: Mapping[str, str], query: list[tuple[str, str]]) -> Request:
@@ -35,9 +37,7 @@ def from_query(row: Endpoint, path: Mapping[str, str], query: list[tuple[str, st
 
 def from_json(row: Endpoint, path: Mapping[str, str], body: bytes) -> Request:
     """Return the message of a request whose fields stand in its path and a JSON object."""
-    # Counted before it is decoded: millions of empty lists fit into a small body, and other requests wait for their decoding.
-    if body.count(b"[") + body.count(b"{") > _CONTAINERS + len(body) // _BYTES_PER_CONTAINER:
-        raise InvalidRequestError("the body has more lists and objects than one of its size may have", hint="split it")
+    _refuse_containers(body)
     try:
         found = msgspec.json.decode(body) if body else {}
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
@@ -50,6 +50,23 @@ def from_json(row: Endpoint, path: Mapping[str, str], body: bytes) -> Request:
         if name in path:
             raise InvalidRequestError(f"{name!r} stands in the path and in the body")
     return _converted(row, {**found, **path}, strict=True)
+
+
+def message(as_type: type[M], text: bytes) -> M:
+    """Return a JSON message that stands in a body beside other things."""
+    _refuse_containers(text)
+    try:
+        return msgspec.json.decode(text, type=as_type)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise InvalidRequestError(f"the message does not fit: {error}") from error
+    except RecursionError as error:
+        raise InvalidRequestError("the message nests too deeply") from error
+
+
+def _refuse_containers(body: bytes) -> None:
+    # Counted before it is decoded: millions of empty lists fit into a small body, and other requests wait for their decoding.
+    if body.count(b"[") + body.count(b"{") > _CONTAINERS + len(body) // _BYTES_PER_CONTAINER:
+        raise InvalidRequestError("the body has more lists and objects than one of its size may have", hint="split it")
 
 
 def _converted(row: Endpoint, found: Mapping[str, Any], *, strict: bool) -> Request:

@@ -101,7 +101,7 @@ class JsonRoute:
             async with self._door.slow.turn(actor.caller) if is_slow else nullcontext():
                 body = await read_body(request, config.max_json_bytes, config.body_timeout_seconds)
                 wanted = self._decode(request, body)
-                actor = _with_fingerprint(actor, scope["path"].encode() + b"\0" + body)
+                actor = with_fingerprint(actor, scope["path"].encode() + b"\0" + body)
                 threads = self._door.slow_threads if is_slow else None
                 return await to_thread.run_sync(self._method, actor, wanted, limiter=threads)
         except EpistaError as error:
@@ -119,7 +119,7 @@ class JsonRoute:
         return decode.from_json(self._row, request.path_params, body)
 
 
-def _with_fingerprint(actor: Actor, asked: bytes) -> Actor:
+def with_fingerprint(actor: Actor, asked: bytes) -> Actor:
     """Return *actor* with the fingerprint of what is asked, which an idempotency key needs."""
     if actor.request.idempotency_key is None:
         return actor

@@ -22,12 +22,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
-from epista.contract import assets, links, objects
+from epista.contract import assets, links, messages, objects
 from epista.contract.endpoints import Endpoint
 from epista.contract.errors import EpistaError, InvalidRequestError, TooLargeError
 from epista.server.access.actors import Actor
 from epista.server.routes import conditions, decode, problems
-from epista.server.routes.dispatch import Door
+from epista.server.routes.dispatch import Door, read_body
 from epista.server.services.assets import Assets
 from epista.server.services.links import Links
 from epista.server.services.objects import Content, Objects
@@ -37,7 +37,7 @@ _DRAINED_BYTES = 16 * CHUNK
 """How much of a refused body is read on, so that the sender comes to read the refusal."""
 
 
-class _Raw:
+class Raw:
     """What raw routes share: who asks, what is asked, and errors before the first byte."""
 
     def __init__(self, row: Endpoint, door: Door) -> None:
@@ -65,8 +65,8 @@ class _Raw:
         request = Request(scope, take)
         try:
             actor = await self.admit(request)
-            wanted = decode.from_query(self._row, request.path_params, request.query_params.multi_items())
             async with self._door.streams.turn(actor.caller):
+                wanted = await self._asked(request)
                 await self.move(actor, wanted, request, answer)
         except EpistaError as error:
             if is_begun:
@@ -84,6 +84,27 @@ class _Raw:
 
     async def move(self, actor: Actor, wanted: Any, request: Request, send: Send) -> None:
         """Answer the request; an error may be raised until the answer has begun."""
+
+    async def _asked(self, request: Request) -> messages.Request:
+        query = request.query_params.multi_items()
+        if self._row.raw == "up" or self._row.method == "GET":
+            return decode.from_query(self._row, request.path_params, query)
+        if query:
+            raise InvalidRequestError(f"{self._row.name} takes its fields in the body, not in the query")
+        body = await read_body(request, self._door.resources.config.max_json_bytes, self._timeout)
+        return decode.from_json(self._row, request.path_params, body)
+
+    async def _stream(self, piece: bytes, pieces: Iterator[bytes], request: Request, send: Send) -> None:
+        # After a client leaves, send() silently succeeds; only a pending receive() tells.
+        gone = asyncio.ensure_future(_until_gone(request.receive))
+        try:
+            while piece and not gone.done():
+                await self._send(send, {"type": "http.response.body", "body": piece, "more_body": True})
+                piece = await run_in_threadpool(next, pieces, b"")
+            if not gone.done():
+                await self._send(send, {"type": "http.response.body", "body": b""})
+        finally:
+            gone.cancel()
 
     async def _send(self, send: Send, message: dict[str, Any]) -> None:
         async with asyncio.timeout(self._timeout):
@@ -106,7 +127,7 @@ class _Gone(InvalidRequestError):
     """The other side is gone; nobody will read the answer."""
 
 
-class Upload(_Raw):
+class Upload(Raw):
     """Bytes come in, into a blob."""
 
     def __init__(self, row: Endpoint, door: Door, service: Objects) -> None:
@@ -147,7 +168,7 @@ class Upload(_Raw):
                 return
 
 
-class Download(_Raw):
+class Download(Raw):
     """The bytes of a version go out, whole or in one range."""
 
     def __init__(self, row: Endpoint, door: Door, find: Callable[[Actor, Any], Content], blobs: BlobStore) -> None:
@@ -180,22 +201,10 @@ class Download(_Raw):
         try:
             # The first piece is read before the answer begins, so that a fault can still become a status.
             piece = await run_in_threadpool(next, pieces, b"")
-            await self._send(send, _start(status, headers))
+            await self._send(send, opening(status, headers))
             await self._stream(piece, pieces, request, send)
         finally:
             pieces.close()
-
-    async def _stream(self, piece: bytes, pieces: Iterator[bytes], request: Request, send: Send) -> None:
-        # After a client leaves, send() silently succeeds; only a pending receive() tells.
-        gone = asyncio.ensure_future(_until_gone(request.receive))
-        try:
-            while piece and not gone.done():
-                await self._send(send, {"type": "http.response.body", "body": piece, "more_body": True})
-                piece = await run_in_threadpool(next, pieces, b"")
-            if not gone.done():
-                await self._send(send, {"type": "http.response.body", "body": b""})
-        finally:
-            gone.cancel()
 
 
 class LinkDownload(Download):
@@ -234,7 +243,7 @@ class LinkDownload(Download):
         return super().headers(content) | {"Cache-Control": "private, no-cache"}
 
 
-class KeyStream(_Raw):
+class KeyStream(Raw):
     """Every key, one a line, a page at a time."""
 
     def __init__(self, row: Endpoint, door: Door, service: Assets) -> None:
@@ -245,7 +254,7 @@ class KeyStream(_Raw):
         pages = await run_in_threadpool(self._service.keys, actor, wanted)
         # The first page is read before the answer begins, so that a fault can still become a status.
         page = await run_in_threadpool(next, pages, None)
-        await self._send(send, _start(200, {"Content-Type": "text/plain; charset=utf-8"}))
+        await self._send(send, opening(200, {"Content-Type": "text/plain; charset=utf-8"}))
         if request.method == "HEAD":
             page = None
         gone = asyncio.ensure_future(_until_gone(request.receive))
@@ -264,7 +273,8 @@ async def _until_gone(receive: Receive) -> None:
         pass
 
 
-def _start(status: int, headers: dict[str, str]) -> dict[str, Any]:
+def opening(status: int, headers: dict[str, str]) -> dict[str, Any]:
+    """Return the message that begins an answer."""
     raw = [(name.lower().encode(), value.encode("latin-1")) for name, value in headers.items()]
     return {"type": "http.response.start", "status": status, "headers": raw}
 

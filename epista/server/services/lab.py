@@ -17,6 +17,7 @@ from epista.server.services import cursors
 from epista.server.services.audit import read, verified
 from epista.server.services.resources import Resources
 from epista.server.stores import audit, blobs, care
+from epista.server.stores.assets import is_object_known
 from epista.server.stores.local import NO_ROOM
 
 VERIFY_SECONDS = 5.0
@@ -97,13 +98,16 @@ class Lab:
             if not wanted.dry_run:
                 care.forget(tx, [row["id"] for row in found])
             self._all.record(tx, actor, audit.LAB, "garbage", {"blobs": len(found), "dry_run": wanted.dry_run})
-            return [(row["object"], row["size"]) for row in found]
+            # Of a pack, others may still be needed.
+            names = {row["object"] for row in found}
+            kept = set() if wanted.dry_run else {name for name in names if is_object_known(tx, name)}
+            return [("" if row["object"] in kept else row["object"], row["size"]) for row in found]
 
         gone = self._all.catalog.write(work)
         file_grace = max(wanted.grace_seconds, FILE_GRACE_SECONDS)
         files, size = self._all.blobs.sweep(file_grace, dry_run=wanted.dry_run)
         if not wanted.dry_run:
-            for name, _ in gone:
+            for name in {name for name, _ in gone if name}:
                 self._all.blobs.delete(name)
         orphans = self._orphans(file_grace, {name for name, _ in gone})
         for name, orphan_size in orphans:

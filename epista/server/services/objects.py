@@ -7,9 +7,10 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from sqlalchemy import Connection, RowMapping
 
@@ -84,6 +85,8 @@ class _Draft:
     meta: str
     tags: tuple[str, ...]
     options: str
+    new_version: str = field(default_factory=partial(secrets.identifier, "ve"))
+    """The id of the version that this becomes, if it says something new."""
 
     @property
     def is_live(self) -> bool:
@@ -116,6 +119,22 @@ class _Copy(NamedTuple):
         draft, source = self.draft, self.source
         is_as_gzipped = formats.is_gzipped(draft.key) == formats.is_gzipped(source["key"])
         return self.version["uid"] == source["uid"] and draft.format == source["format"] and is_as_gzipped
+
+
+class _Made(Reply, frozen=True, kw_only=True):
+    """The current version of each key of a commit, in the order of the request."""
+
+    versions: tuple[int, ...]
+
+
+class Fresh(Protocol):
+    """Contents that have just come in, and are recorded by the commit that needs them."""
+
+    def places(self) -> dict[str, dict[str, Any]]:
+        """Return where the bytes of each sha256 lie: ``object``, ``offset`` and ``size``."""
+
+    def record(self, tx: Connection, access: Access) -> Mapping[str, int]:
+        """Record them, and return the id of each sha256."""
 
 
 class Objects:
@@ -189,6 +208,8 @@ class Objects:
         with self._all.read(actor, "read", wanted.workspace) as (tx, access):
             folder = self._folder(actor)
             found = content_of(tx, access, wanted.version)
+        if found.offset:
+            raise NotFoundError("these bytes have no file of their own", hint="read them through the server: objects.content")
         self._all.note(actor, access.workspace_id, wanted.version)
         path = str(folder.path(found.object).absolute())
         return wire.Location(path=path, offset=found.offset, size_bytes=found.size, sha256=found.sha256)
@@ -204,22 +225,25 @@ class Objects:
 
     def commit(self, actor: Actor, wanted: wire.CommitObjects) -> wire.Assets:
         """Make versions of contents that are there: all of them in one transaction, or none."""
+        return wire.Assets(assets=tuple(self.put(actor, wanted)))
+
+    def put(self, actor: Actor, wanted: wire.CommitObjects, fresh: Fresh | None = None) -> list[asset_messages.Asset]:
+        """Make versions, of contents that are there or *fresh*, which are recorded in the same transaction."""
         self._check(wanted)
-        texts = self._texts(actor, wanted)
+        texts = self._texts(actor, wanted, fresh)
         checked: Checked = set()
 
-        def work(tx: Connection, access: Access) -> wire.Assets:
-            drafts = self._drafts(tx, actor, access, wanted)
+        def work(tx: Connection, access: Access) -> _Made:
+            ids = fresh.record(tx, access) if fresh else {}
+            drafts = self._drafts(tx, actor, access, wanted, ids)
             self._refuse_conflicts(tx, access, drafts)
             _require_checked(tx, access, drafts, checked)
             inputs = self._inputs(tx, access, wanted.inputs)
-            self._make(tx, actor, access, drafts, texts, inputs, wanted.notebook, note="put")
-            made = rows.by_keys(tx, access.workspace_id, [draft.key for draft in drafts])
-            done = whole(tx, access, [made[draft.key] for draft in drafts])
-            self._all.record(tx, actor, access.workspace_id, *_for_audit(done))
-            return wire.Assets(assets=tuple(done))
+            made = self._make(tx, actor, access, drafts, texts, inputs, wanted.notebook, note="put")
+            self._all.record(tx, actor, access.workspace_id, *_for_audit(drafts))
+            return _Made(versions=tuple(made[draft.key] for draft in drafts))
 
-        return self._write_checked(actor, wanted.workspace, wire.Assets, work, checked)
+        return self._receipts(actor, wanted.workspace, work, checked)
 
     def set_meta(self, actor: Actor, wanted: wire.SetMetadata) -> asset_messages.Asset:
         """Describe an asset anew: a version on the same bytes."""
@@ -328,7 +352,7 @@ class Objects:
         read = self._copied_texts(actor, wanted, objects)
         checked: Checked = set()
 
-        def work(tx: Connection, access: Access) -> wire.Assets:
+        def work(tx: Connection, access: Access) -> _Made:
             copies = self._copies(tx, access, objects, wanted.experiment)
             drafts = [copy.draft for copy in copies]
             texts = {copy.draft.key: self._copied_text(tx, copy, read) for copy in copies}
@@ -337,16 +361,14 @@ class Objects:
                 self._hide_moved(tx, access, copies)
             self._refuse_conflicts(tx, access, drafts)
             _require_checked(tx, access, drafts, checked)
-            self._make(tx, actor, access, drafts, texts, [], wanted.notebook, note=note)
-            made = rows.by_keys(tx, access.workspace_id, [draft.key for draft in drafts])
-            rows.add_sources(tx, [(made[copy.draft.key]["id"], copy.version["id"]) for copy in copies])
-            done = whole(tx, access, [made[draft.key] for draft in drafts])
-            target, details = _for_audit(done)
+            made = self._make(tx, actor, access, drafts, texts, [], wanted.notebook, note=note)
+            rows.add_sources(tx, [(made[copy.draft.key], copy.version["id"]) for copy in copies])
+            target, details = _for_audit(drafts)
             sources = [{"key": copy.source["key"], "version": copy.version["uid"]} for copy in copies[:_LISTED_IN_AUDIT]]
             self._all.record(tx, actor, access.workspace_id, target, details | {"sources": sources})
-            return wire.Assets(assets=tuple(done))
+            return _Made(versions=tuple(made[draft.key] for draft in drafts))
 
-        return self._write_checked(actor, wanted.workspace, wire.Assets, work, checked)
+        return wire.Assets(assets=tuple(self._receipts(actor, wanted.workspace, work, checked)))
 
     def _copies(self, tx: Connection, access: Access, objects: Sequence[wire.MoveObject], experiment: str | None) -> list[_Copy]:
         """Return what is to be copied, folders as all that is below them."""
@@ -389,7 +411,7 @@ class Objects:
         for _, version, draft in copies:
             blob = blobs[version["uid"]]
             assert blob is not None, "a version has a blob"
-            texts[version["uid"], draft.key] = self._text(draft.key, blob, draft.format, json.loads(draft.options))
+            texts[version["uid"], draft.key] = self._text(draft.key, dict(blob), draft.format, json.loads(draft.options))
         return texts
 
     def _copied_text(self, tx: Connection, copy: _Copy, read: Mapping[tuple[str, str], str]) -> str:
@@ -414,10 +436,9 @@ class Objects:
 
         def work(tx: Connection, access: Access) -> wire.Blob:
             nonlocal kept
-            kept = rows.keep_blob(
+            _, kept = rows.keep_blobs(
                 tx,
-                sha256=stored.sha256,
-                size=stored.size,
+                [rows.New(stored.sha256, stored.size, 0)],
                 object=stored.object,
                 workspace_id=access.workspace_id,
                 user_id=actor.user_id,
@@ -483,10 +504,12 @@ class Objects:
                 f"{faults[0]['key']}: {faults[0]['path']}: {faults[0]['message']}", details={"violations": faults}
             )
 
-    def _texts(self, actor: Actor, wanted: wire.CommitObjects) -> dict[str, str]:
+    def _texts(self, actor: Actor, wanted: wire.CommitObjects, fresh: Fresh | None) -> dict[str, str]:
         """Read the words worth indexing out of the contents, before the transaction, because it takes its time."""
-        with self._all.read(actor, "write", wanted.workspace) as (tx, access):
-            blobs = self._known(tx, actor, access, [one.sha256 for one in wanted.objects])
+        blobs = fresh.places() if fresh else {}
+        if older := [one.sha256 for one in wanted.objects if one.sha256 not in blobs]:
+            with self._all.read(actor, "write", wanted.workspace) as (tx, access):
+                blobs |= _located(self._known(tx, actor, access, older))
         texts: dict[str, str] = {}
         for one in wanted.objects:
             if blob := blobs.get(one.sha256):
@@ -500,9 +523,9 @@ class Objects:
             version = row if wanted.version is None else version_row(tx, row, wanted.version)
             blob = rows.blob_of(tx, access.workspace_id, access.experiments, version["uid"])
         assert blob is not None, "a version has a blob"
-        return {row["key"]: self._text(row["key"], blob, version["format"], json.loads(version["options"]))}
+        return {row["key"]: self._text(row["key"], dict(blob), version["format"], json.loads(version["options"]))}
 
-    def _text(self, key: str, blob: RowMapping, format: str, options: Mapping[str, Any]) -> str:
+    def _text(self, key: str, blob: Mapping[str, Any], format: str, options: Mapping[str, Any]) -> str:
         try:
             with self._excerpt(blob, extraction.needed(format, blob["size"])) as (path, offset):
                 return self._all.extractor.text(
@@ -517,7 +540,7 @@ class Objects:
             return ""
 
     @contextmanager
-    def _excerpt(self, blob: RowMapping, parts: Sequence[tuple[int, int]]) -> Iterator[tuple[Path, int]]:
+    def _excerpt(self, blob: Mapping[str, Any], parts: Sequence[tuple[int, int]]) -> Iterator[tuple[Path, int]]:
         """Give a file in which at least *parts* of a blob stand, and where in it the blob begins."""
         store, object, offset = self._all.blobs, blob["object"], blob["offset"]
         if (path := store.path(object)) is not None:
@@ -533,12 +556,17 @@ class Objects:
             file.flush()
             yield Path(file.name), 0
 
-    def _drafts(self, tx: Connection, actor: Actor, access: Access, wanted: wire.CommitObjects) -> list[_Draft]:
+    def _drafts(
+        self, tx: Connection, actor: Actor, access: Access, wanted: wire.CommitObjects, ids: Mapping[str, int]
+    ) -> list[_Draft]:
+        """Return what each key shall say; *ids* are those of contents that this transaction has recorded."""
         by_key = {keys.normalise(one.key): one for one in wanted.objects}
-        for key in by_key:
+        # What one may write is decided by experiment, so one key of each is asked about.
+        for key in {keys.experiment_of(key): key for key in by_key}.values():
             access.require_key(key)
         before = rows.by_keys(tx, access.workspace_id, list(by_key))
-        blobs = self._known(tx, actor, access, [one.sha256 for one in wanted.objects])
+        older = self._known(tx, actor, access, [one.sha256 for one in wanted.objects if one.sha256 not in ids])
+        blobs = {**ids, **{sha256: row["id"] for sha256, row in older.items()}}
         absent = [one.sha256 for one in wanted.objects if one.sha256 not in blobs]
         if absent:
             raise NotFoundError(
@@ -556,7 +584,7 @@ class Objects:
                 wanted=one,
                 key=key,
                 before=row,
-                blob_id=blobs[one.sha256]["id"],
+                blob_id=blobs[one.sha256],
                 kind=_kind(one, format, kept),
                 format=format,
                 meta=json.dumps(one.meta, ensure_ascii=False) if one.meta is not None else (kept["meta"] if kept else "{}"),
@@ -597,6 +625,15 @@ class Objects:
                 checked.update((todo.version, subject) for subject in todo.subjects)
         raise ConflictError("the rules or the assets changed again and again meanwhile", hint="try again in a moment")
 
+    def _receipts(
+        self, actor: Actor, workspace: str, work: Callable[[Connection, Access], _Made], checked: Checked
+    ) -> list[asset_messages.Asset]:
+        """Run *work* as one commit; what is kept for a retry are the ids alone, from which the receipts are read again."""
+        made = self._write_checked(actor, workspace, _Made, work, checked)
+        with self._all.read(actor, "write", workspace) as (tx, access):
+            found = rows.by_versions(tx, made.versions)
+            return whole(tx, access, [found[version] for version in made.versions])
+
     def _inputs(self, tx: Connection, access: Access, wanted: Sequence[str]) -> list[int]:
         known = rows.version_ids(tx, access.workspace_id, access.experiments, list(dict.fromkeys(wanted)))
         for uid in wanted:
@@ -615,18 +652,19 @@ class Objects:
         notebook: str | None,
         *,
         note: str,
-    ) -> None:
-        """Make a version of each draft that says something new, current and searchable."""
-        changed = [draft for draft in drafts if not draft.is_unchanged]
-        same = [draft.before["id"] for draft in drafts if draft.before is not None and draft.is_unchanged]
+    ) -> dict[str, int]:
+        """Make a version of each draft that says something new, current and searchable; return the current one of each key."""
+        same = {draft.key: draft.before["id"] for draft in drafts if draft.before is not None and draft.is_unchanged}
+        changed = [draft for draft in drafts if draft.key not in same]
+        known = [draft.before["asset_id"] for draft in changed if draft.before is not None]
         now = self._all.clock()
         ids = self._asset_ids(tx, access, changed)
-        numbers = rows.last_numbers(tx, list(ids.values()))
+        numbers = rows.last_numbers(tx, known)
         version_ids = rows.add_versions(
             tx,
             [
                 {
-                    "uid": secrets.identifier("ve"),
+                    "uid": draft.new_version,
                     "asset_id": ids[draft.key],
                     "number": numbers.get(ids[draft.key], 0) + 1,
                     "blob_id": draft.blob_id,
@@ -656,10 +694,13 @@ class Objects:
                 }
                 for draft, version_id in zip(changed, version_ids, strict=True)
             ],
+            known=known,
         )
-        rows.add_inputs(tx, [*version_ids, *same], inputs)
-        experiments.ensure(tx, access, (keys.experiment_of(draft.key) for draft in changed), user_id=actor.user_id, at=now)
+        if inputs:
+            rows.add_inputs(tx, [*version_ids, *same.values()], inputs)
+        experiments.ensure(tx, access, {keys.experiment_of(draft.key) for draft in changed}, user_id=actor.user_id, at=now)
         self._index(tx, access, [(ids[draft.key], draft) for draft in changed], texts)
+        return same | dict(zip((draft.key for draft in changed), version_ids, strict=True))
 
     def _asset_ids(self, tx: Connection, access: Access, drafts: Sequence[_Draft]) -> dict[str, int]:
         new = [draft for draft in drafts if draft.before is None]
@@ -705,6 +746,10 @@ class Objects:
         done = asset(tx, access, row)
         self._all.record(tx, actor, access.workspace_id, key, {"version": done.version})
         return done
+
+
+def _located(blobs: Mapping[str, RowMapping]) -> dict[str, dict[str, Any]]:
+    return {sha256: {name: row[name] for name in ("object", "offset", "size")} for sha256, row in blobs.items()}
 
 
 def _is_same_json(one: str, other: str) -> bool:
@@ -869,7 +914,14 @@ def content_of(tx: Connection, access: Access, version: str) -> Content:
     )
 
 
-def _for_audit(done: Sequence[asset_messages.Asset]) -> tuple[str, dict[str, Any]]:
-    target = done[0].key if len(done) == 1 else f"{len(done)} assets"
-    listed = [{"key": one.key, "version": one.version, "sha256": one.sha256} for one in done[:_LISTED_IN_AUDIT]]
-    return target, {"assets": listed, "count": len(done)}
+def _for_audit(drafts: Sequence[_Draft]) -> tuple[str, dict[str, Any]]:
+    target = drafts[0].key if len(drafts) == 1 else f"{len(drafts)} assets"
+    listed = [
+        {
+            "key": one.key,
+            "version": one.before["uid"] if one.before is not None and one.is_unchanged else one.new_version,
+            "sha256": one.wanted.sha256,
+        }
+        for one in drafts[:_LISTED_IN_AUDIT]
+    ]
+    return target, {"assets": listed, "count": len(drafts)}

@@ -7,15 +7,17 @@ What a caller may not see is filtered here, inside the SQL, by the experiments t
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from sqlalchemy import (
     ColumnElement,
     Connection,
+    Join,
     RowMapping,
     Select,
     String,
     and_,
+    bindparam,
     column,
     delete,
     exists,
@@ -33,7 +35,6 @@ from epista.server.stores.tables import (
     assets,
     blobs,
     experiments,
-    inserted,
     uploads,
     users,
     version_inputs,
@@ -69,16 +70,22 @@ _LIGHT_COLUMNS = [
 _PAGE_BYTES = 16 * 1024 * 1024
 """How much metadata one page of versions has before it ends."""
 
-_JOINED = (
-    assets.join(versions, versions.c.id == assets.c.head_id)
-    .join(blobs, blobs.c.id == versions.c.blob_id)
-    .join(users, users.c.id == versions.c.author_id)
-    .join(
-        experiments,
-        and_(experiments.c.workspace_id == assets.c.workspace_id, experiments.c.name == assets.c.experiment),
-        isouter=True,
+
+def _joined(version: ColumnElement[bool]) -> Join:
+    return (
+        assets.join(versions, version)
+        .join(blobs, blobs.c.id == versions.c.blob_id)
+        .join(users, users.c.id == versions.c.author_id)
+        .join(
+            experiments,
+            and_(experiments.c.workspace_id == assets.c.workspace_id, experiments.c.name == assets.c.experiment),
+            isouter=True,
+        )
     )
-)
+
+
+_JOINED = _joined(versions.c.id == assets.c.head_id)
+_AS_VERSIONS = _joined(versions.c.asset_id == assets.c.id)
 
 
 def chunks(items: Sequence[T]) -> Iterator[Sequence[T]]:
@@ -138,6 +145,31 @@ def by_keys(tx: Connection, workspace_id: int, keys: Sequence[str], *, light: bo
         )
         found.update((row["key"], row) for row in rows.mappings())
     return found
+
+
+def by_versions(tx: Connection, ids: Sequence[int]) -> dict[int, RowMapping]:
+    """Return versions by their integer ids, as if each were the current one of its asset."""
+    found: dict[int, RowMapping] = {}
+    for some in chunks(ids):
+        rows = tx.execute(select(*_HEAD_COLUMNS).select_from(_AS_VERSIONS).where(versions.c.id.in_(some)))
+        found.update((row["id"], row) for row in rows.mappings())
+    return found
+
+
+def small_blobs(
+    tx: Connection, workspace_id: int, allowed: Collection[str] | None, uids: Sequence[str], below: int
+) -> list[RowMapping]:
+    """Return the distinct blobs of less than *below* bytes of versions, as they lie in the store."""
+    found: dict[int, RowMapping] = {}
+    for some in chunks(uids):
+        rows = (
+            select(blobs.c.id, blobs.c.sha256, blobs.c.size, blobs.c.object, blobs.c.offset)
+            .join(versions, versions.c.blob_id == blobs.c.id)
+            .join(assets, assets.c.id == versions.c.asset_id)
+            .where(visible(workspace_id, allowed), versions.c.uid.in_(some), blobs.c.size < below)
+        )
+        found.update((row["id"], row) for row in tx.execute(rows).mappings())
+    return sorted(found.values(), key=lambda row: (row["object"], row["offset"]))
 
 
 def by_ids(tx: Connection, ids: Sequence[int]) -> dict[int, RowMapping]:
@@ -238,22 +270,43 @@ def known_blobs(
     return found
 
 
-def keep_blob(tx: Connection, *, sha256: str, size: int, object: str, workspace_id: int, user_id: int, at: int) -> bool:
-    """Record content and who sent it; return whether the store's new object is the one that is kept."""
-    row = tx.execute(select(blobs).where(blobs.c.sha256 == sha256)).mappings().first()
-    if row is None:
-        new = insert(blobs).values(sha256=sha256, size=size, object=object, offset=0, created_at=at)
-        blob_id, kept = inserted(tx.execute(new)), True
-    else:
-        blob_id, kept = row["id"], row["damaged_at"] is not None
-        if kept:
-            # The content has come again whole: it heals the damaged blob, for every version that needs it.
-            healed = update(blobs).where(blobs.c.id == blob_id)
-            tx.execute(healed.values(object=object, offset=0, damaged_at=None))
-    mine = and_(uploads.c.blob_id == blob_id, uploads.c.workspace_id == workspace_id, uploads.c.user_id == user_id)
-    tx.execute(delete(uploads).where(mine))
-    tx.execute(insert(uploads).values(blob_id=blob_id, workspace_id=workspace_id, user_id=user_id, at=at))
-    return kept
+class New(NamedTuple):
+    """Content that has come in."""
+
+    sha256: str
+    size: int
+    offset: int
+    """Where in its object it begins."""
+
+
+def keep_blobs(
+    tx: Connection, new: Sequence[New], *, object: str, workspace_id: int, user_id: int, at: int
+) -> tuple[dict[str, int], bool]:
+    """Record contents and who sent them; return their ids, and whether any of them is kept where it lies in *object*."""
+    ids: dict[str, int] = {}
+    damaged: set[str] = set()
+    for some in chunks(new):
+        known = select(blobs.c.id, blobs.c.sha256, blobs.c.damaged_at).where(blobs.c.sha256.in_([one.sha256 for one in some]))
+        for row in tx.execute(known):
+            ids[row.sha256] = row.id
+            if row.damaged_at is not None:
+                damaged.add(row.sha256)
+    sent_before = and_(uploads.c.workspace_id == workspace_id, uploads.c.user_id == user_id)
+    for known_ids in chunks(list(ids.values())):
+        tx.execute(delete(uploads).where(sent_before, uploads.c.blob_id.in_(known_ids)))
+    if healed := [one for one in new if one.sha256 in damaged]:
+        # The content has come again whole: it heals the damaged blob, for every version that needs it.
+        heal = update(blobs).where(blobs.c.sha256 == bindparam("whole")).values(offset=bindparam("start"))
+        tx.execute(heal.values(object=object, damaged_at=None), [{"whole": one.sha256, "start": one.offset} for one in healed])
+    added = [one for one in new if one.sha256 not in ids]
+    if added:
+        rows = [{**one._asdict(), "object": object, "created_at": at} for one in added]
+        made = tx.execute(insert(blobs).returning(blobs.c.id, sort_by_parameter_order=True), rows).scalars()
+        ids.update(zip((one.sha256 for one in added), made, strict=True))
+    if ids:
+        mine = {"workspace_id": workspace_id, "user_id": user_id, "at": at}
+        tx.execute(insert(uploads), [{"blob_id": blob_id, **mine} for blob_id in ids.values()])
+    return ids, bool(added or healed)
 
 
 def is_object_known(tx: Connection, object: str) -> bool:
@@ -284,14 +337,18 @@ def add_versions(tx: Connection, rows: Sequence[Mapping[str, Any]]) -> list[int]
     return list(tx.execute(added, list(rows)).scalars()) if rows else []
 
 
-def set_heads(tx: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Make versions current and their assets live; rows have ``asset_id, head_id, kind, format, tags, workspace_id``."""
-    ids = [row["asset_id"] for row in rows]
-    for some in chunks(ids):
+def set_heads(tx: Connection, rows: Sequence[Mapping[str, Any]], *, known: Sequence[int]) -> None:
+    """
+    Make versions current and their assets live; rows have ``asset_id, head_id, kind, format, tags, workspace_id``.
+
+    *known* are the assets among them that may have had tags before.
+    """
+    for some in chunks(known):
         tx.execute(delete(asset_tags).where(asset_tags.c.asset_id.in_(some)))
-    for row in rows:
-        now = {"head_id": row["head_id"], "kind": row["kind"], "format": row["format"], "deleted_at": None}
-        tx.execute(update(assets).where(assets.c.id == row["asset_id"]).values(now))
+    if rows:
+        named: dict[str, Any] = {name: bindparam(f"new_{name}") for name in ("head_id", "kind", "format")}
+        made = update(assets).where(assets.c.id == bindparam("which")).values(**named, deleted_at=None)
+        tx.execute(made, [{"which": row["asset_id"], **{f"new_{name}": row[name] for name in named}} for row in rows])
     tags = [
         {"asset_id": row["asset_id"], "tag": tag, "workspace_id": row["workspace_id"]}
         for row in rows

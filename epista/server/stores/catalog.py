@@ -30,7 +30,7 @@ if sys.platform != "win32":
 
 R = TypeVar("R")
 
-SCHEMA = "0002"
+SCHEMA = "0003"
 """The newest migration. Alembic is imported only when a database says something else."""
 
 BUSY_SECONDS = 30

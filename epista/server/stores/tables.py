@@ -117,6 +117,8 @@ blobs = Table(
     Column("offset", Integer, nullable=False),
     Column("created_at", Integer, nullable=False),
     Column("damaged_at", Integer),
+    # What of a pack is alive, in the order in which it lies there.
+    Index("blobs_by_object", "object", "offset"),
 )
 
 # Who has shown to possess which content: only they may commit it without being able to read it elsewhere.

@@ -1,0 +1,171 @@
+"""Frames: many small objects in one request, in either direction."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+from sqlalchemy import Connection, RowMapping
+
+from epista.contract import frames
+from epista.contract import objects as wire
+from epista.contract.assets import Asset
+from epista.contract.errors import InvalidRequestError, TooLargeError
+from epista.server.access.actors import Actor
+from epista.server.access.policy import Access
+from epista.server.services.objects import Objects
+from epista.server.services.resources import Resources
+from epista.server.stores import assets as rows
+from epista.server.stores.blobs import Stored
+
+GAP_BYTES = 64 * 1024
+"""Bytes between two objects that are read along with them: a gap costs less than another read."""
+
+_LISTED_IN_AUDIT = 50
+
+
+class Frames:
+    """
+    What came in one frame becomes durable, and visible, in one transaction; what goes out is what the caller may read.
+
+    A frame is kept as it came, as a pack: one object of the store in which many blobs lie. None of them begins at 0, where the
+    header stands; so an offset of 0 means an object that is one blob.
+    """
+
+    def __init__(self, resources: Resources, objects: Objects) -> None:
+        self._all = resources
+        self._objects = objects
+
+    def refuse_early(self, actor: Actor, wanted: wire.SendFrame) -> None:
+        """Refuse a caller who may write nothing here, before the body is read."""
+        with self._all.read(actor, "write", wanted.workspace):
+            pass
+
+    def send(self, actor: Actor, wanted: wire.SendFrame, head: wire.FrameHead, frame: memoryview) -> wire.Framed:
+        """Keep the objects of a frame as a pack, and make versions of them, all or none."""
+        placed = frames.parse(frame)
+        if placed and (largest := max(one.size for one in placed)) > self._all.config.max_upload_bytes:
+            limit = self._all.config.max_upload_bytes
+            raise TooLargeError(f"an object of {largest:,} bytes is over the limit of {limit:,} bytes")
+        if not placed:
+            if not head.objects:
+                raise InvalidRequestError("neither an object nor a key was sent")
+            return wire.Framed(blobs=0, assets=tuple(self._put(actor, wanted, head, None)))
+        fresh = _Fresh(self._all, actor, placed, self._store(frame))
+        is_kept = False
+        try:
+            if head.objects:
+                sent = wire.Framed(blobs=len(placed), assets=tuple(self._put(actor, wanted, head, fresh)))
+            else:
+                sent = self._keep(actor, wanted, fresh)
+            is_kept = fresh.is_needed
+            return sent
+        finally:
+            # All of it was there already, or nothing could be recorded. If the commit failed in doubt, rows may point into the
+            # pack, so only one that no row can know is removed.
+            if not is_kept and not self._is_known(fresh.pack.object):
+                self._all.blobs.delete(fresh.pack.object)
+
+    def _store(self, frame: memoryview) -> Stored:
+        incoming = self._all.blobs.create()
+        try:
+            incoming.write(frame)
+            return incoming.finish()
+        finally:
+            incoming.discard()
+
+    def _keep(self, actor: Actor, wanted: wire.SendFrame, fresh: _Fresh) -> wire.Framed:
+        def work(tx: Connection, access: Access) -> wire.Framed:
+            fresh.record(tx, access)
+            size = sum(one.size for one in fresh.placed)
+            listed = [one.sha256 for one in fresh.placed[:_LISTED_IN_AUDIT]]
+            details = {"sha256": listed, "count": len(fresh.placed), "size_bytes": size}
+            self._all.record(tx, actor, access.workspace_id, f"{len(fresh.placed)} contents", details)
+            return wire.Framed(blobs=len(fresh.placed))
+
+        return self._all.write(actor, "write", wanted.workspace, wire.Framed, work)
+
+    def read(self, actor: Actor, wanted: wire.ReadFrames) -> Iterator[bytes]:
+        """Return a frame of what the caller may read of these versions; what it has not, has to be asked for by itself."""
+        uids = list(dict.fromkeys(wanted.versions))
+        with self._all.read(actor, "read", wanted.workspace) as (tx, access):
+            found = rows.small_blobs(tx, access.workspace_id, access.experiments, uids, frames.SMALL_BYTES)
+        there = self._there(found)
+        details = {"versions": uids[:_LISTED_IN_AUDIT], "count": len(uids)}
+        self._all.note(actor, access.workspace_id, f"{len(there)} contents", details)
+        return self._stream(there)
+
+    def _stream(self, found: Sequence[RowMapping]) -> Iterator[bytes]:
+        yield frames.header([frames.Entry(row["sha256"], row["size"]) for row in found])
+        for run in _runs(found):
+            yield from self._run(run)
+
+    def _run(self, run: Sequence[RowMapping]) -> Iterator[bytes]:
+        """Read neighbours at once, and leave out what lies between them."""
+        spans = [(row["offset"], row["offset"] + row["size"]) for row in run]
+        at = spans[0][0]
+        for piece in self._all.blobs.read(run[0]["object"], at, spans[-1][1]):
+            after = at + len(piece)
+            yield b"".join(piece[max(0, start - at) : stop - at] for start, stop in spans if start < after)
+            spans = [span for span in spans if span[1] > after]
+            at = after
+
+    def _there(self, found: Sequence[RowMapping]) -> list[RowMapping]:
+        """Return what lies where its row says, as far as that costs nothing to know: one lost pack must not break the answer."""
+        sizes: dict[str, int | None] = {}
+        for name in {row["object"] for row in found}:
+            path = self._all.blobs.path(name)
+            try:
+                sizes[name] = path.stat().st_size if path else None
+            except OSError:
+                sizes[name] = 0
+        return [row for row in found if (size := sizes[row["object"]]) is None or row["offset"] + row["size"] <= size]
+
+    def _is_known(self, object: str) -> bool:
+        with self._all.catalog.read() as tx:
+            return rows.is_object_known(tx, object)
+
+    def _put(self, actor: Actor, wanted: wire.SendFrame, head: wire.FrameHead, fresh: _Fresh | None) -> list[Asset]:
+        commit = wire.CommitObjects(workspace=wanted.workspace, objects=head.objects, inputs=head.inputs, notebook=head.notebook)
+        # What is audited is the act, whatever it came in.
+        committing = replace(actor, request=replace(actor.request, endpoint="objects.commit"))
+        return self._objects.put(committing, commit, fresh)
+
+
+class _Fresh:
+    """The objects of one frame, which lie in a pack and are still to be recorded."""
+
+    def __init__(self, resources: Resources, actor: Actor, placed: Sequence[frames.Placed], pack: Stored) -> None:
+        self._all = resources
+        self._actor = actor
+        self.placed = placed
+        self.pack = pack
+        self.is_needed = False
+        """Whether rows point into the pack, once the transaction is committed."""
+
+    def places(self) -> dict[str, dict[str, Any]]:
+        return {one.sha256: {"object": self.pack.object, "offset": one.offset, "size": one.size} for one in self.placed}
+
+    def record(self, tx: Connection, access: Access) -> dict[str, int]:
+        ids, self.is_needed = rows.keep_blobs(
+            tx,
+            [rows.New(one.sha256, one.size, one.offset) for one in self.placed],
+            object=self.pack.object,
+            workspace_id=access.workspace_id,
+            user_id=self._actor.user_id,
+            at=self._all.clock(),
+        )
+        return ids
+
+
+def _runs(found: Sequence[RowMapping]) -> Iterator[list[RowMapping]]:
+    """Join what lies side by side in one object."""
+    run: list[RowMapping] = []
+    for row in found:
+        if run and (row["object"] != run[0]["object"] or row["offset"] > run[-1]["offset"] + run[-1]["size"] + GAP_BYTES):
+            yield run
+            run = []
+        run.append(row)
+    if run:
+        yield run
