@@ -22,9 +22,10 @@ from urllib.parse import parse_qs, urlsplit
 import msgspec
 
 from epista.client.session import Session
+from epista.contract import frames
 from epista.contract.assets import Asset, AssetPage, Lineage, Version
 from epista.contract.messages import Reply
-from epista.contract.objects import Assets, Blob, CommitObjects, Missing
+from epista.contract.objects import Assets, Blob, CommitObjects, Framed, FrameHead, Missing
 
 
 class Fault(NamedTuple):
@@ -44,7 +45,7 @@ class Lab:
         self.blobs: set[str] = set()
         self.faults: dict[str, list[Fault]] = {}
         self.asked: list[tuple[str, str | None]] = []
-        """Key and range of every download, or ``upload`` and the number of bytes."""
+        """Key and range of every download; or ``upload`` and the number of bytes, ``frame`` and that of objects."""
         self.commits: list[CommitObjects] = []
         self.listed_sha256: dict[str, str] = {}
         self.released = threading.Event()
@@ -123,6 +124,8 @@ class _Handler(BaseHTTPRequestHandler):
         size = int(self.headers["Content-Length"])
         if address.path.endswith("/blobs"):
             self.upload(size)
+        elif address.path.endswith("/frames"):
+            self.frame(size)
         elif address.path.endswith("/blobs/missing"):
             fields = msgspec.json.decode(self.rfile.read(size))
             self.answer(Missing(sha256=tuple(sha256 for sha256 in fields["sha256"] if sha256 not in self.lab.blobs)))
@@ -148,6 +151,20 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             self.lab.blobs.add(sha256)
             self.answer(Blob(sha256=sha256, size_bytes=size))
+
+    def frame(self, size: int) -> None:
+        fault = self.lab.fault("frame")
+        told, frame = frames.split(self.rfile.read(size))
+        head = msgspec.json.decode(told, type=FrameHead)
+        placed = frames.parse(frame)
+        self.lab.asked.append(("frame", str(len(placed))))
+        if fault:
+            self.refuse(fault.at, "unavailable" if fault.at == 503 else "server_error", "not now")
+            return
+        self.lab.blobs |= {one.sha256 for one in placed}
+        if head.objects:
+            self.lab.commits.append(CommitObjects(workspace="lab", objects=head.objects))
+        self.answer(Framed(blobs=len(placed), assets=tuple(self.lab.asset(wanted.key, b"") for wanted in head.objects)))
 
     def content(self, key: str) -> None:
         fault = self.lab.fault(key) or Fault("cut", 1 << 60)
