@@ -80,6 +80,7 @@ def create_app(config: Config, *, owner: Owner | None = None, clock: moments.Clo
         "experiments": Experiments(resources),
         "assets": assets,
         "objects": objects,
+        "frames": frames,
         "links": links,
         "audit": Audit(resources),
         "lab": Lab(resources, folder),
@@ -98,8 +99,8 @@ def create_app(config: Config, *, owner: Owner | None = None, clock: moments.Clo
         "objects.upload": Upload(BY_NAME["objects.upload"], door, objects),
         "objects.content": Download(BY_NAME["objects.content"], door, objects.content, blobs),
         "links.open": LinkDownload(BY_NAME["links.open"], door, links, blobs),
-        "objects.send_frame": FrameUpload(BY_NAME["objects.send_frame"], door, frames),
-        "objects.read_frames": FrameDownload(BY_NAME["objects.read_frames"], door, frames),
+        "frames.send": FrameUpload(BY_NAME["frames.send"], door, frames),
+        "frames.read": FrameDownload(BY_NAME["frames.read"], door, frames),
         "assets.keys": KeyStream(BY_NAME["assets.keys"], door, assets),
     }
     routes: list[BaseRoute] = []

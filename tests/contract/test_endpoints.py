@@ -14,6 +14,7 @@ from epista.contract.scopes import SCOPES
 from epista.server.services.assets import Assets
 from epista.server.services.audit import Audit
 from epista.server.services.experiments import Experiments
+from epista.server.services.frames import Frames
 from epista.server.services.lab import Lab
 from epista.server.services.links import Links
 from epista.server.services.objects import Objects
@@ -25,6 +26,7 @@ SERVICES: dict[str, type] = {
     "assets": Assets,
     "audit": Audit,
     "experiments": Experiments,
+    "frames": Frames,
     "lab": Lab,
     "links": Links,
     "objects": Objects,

@@ -64,8 +64,8 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     "objects.take_staged": {"stage": "0" * 32},
     "objects.locate": {"version": "VERSION"},
     "objects.content": {"version": "VERSION"},
-    "objects.send_frame": {},
-    "objects.read_frames": {"versions": ["VERSION"]},
+    "frames.send": {},
+    "frames.read": {"versions": ["VERSION"]},
     "objects.commit": {"objects": [{"key": "EXP-1/new.csv", "sha256": sha256(BYTES)}]},
     "objects.set_meta": {"key": "EXP-1/plate.csv", "meta": {"temp": 37}},
     "objects.delete": {"key": "EXP-1/plate.csv"},
@@ -86,7 +86,7 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     "lab.backup": {"destination": "BACKUP"},
 }
 
-BODIES = {"objects.send_frame": frames.joined(b"{}", frames.frame([(sha256(BYTES), BYTES)]))}
+BODIES = {"frames.send": frames.joined(b"{}", frames.frame([(sha256(BYTES), BYTES)]))}
 """What is sent up for a row, where that is not any bytes."""
 
 # What a valid request of the lab's manager gets, where that is not 200: these need a certain caller, a code or a file.

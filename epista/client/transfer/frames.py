@@ -20,4 +20,4 @@ F = TypeVar("F", bound=Framed)
 def send(here: Session, bodies: Mapping[str, bytes], head: FrameHead, reply: type[F]) -> F:
     """Send *bodies*, by their sha256, and have made of them what *head* says."""
     body = frames.joined(msgspec.json.encode(head), frames.frame(bodies.items()))
-    return here.wire.send("objects.send_frame", SendFrame(workspace=here.name), body=body, size=len(body), reply=reply)
+    return here.wire.send("frames.send", SendFrame(workspace=here.name), body=body, size=len(body), reply=reply)
