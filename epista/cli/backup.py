@@ -26,4 +26,7 @@ def backup(ws: Workspace, dest: str, *, as_json: bool) -> None:
         output.json(made)
     else:
         output.line(f"{made.path}: {output.count(made.blobs, 'blob file')}, {output.size(made.size_bytes)}")
-        output.note(f"open it like any lab: epista --lab {shlex.quote(made.path)} ls")
+        if made.left_out:
+            output.note(f"without the bytes, which stay in {made.left_out}; serve it with that as `blobs`")
+        else:
+            output.note(f"open it like any lab: epista --lab {shlex.quote(made.path)} ls")

@@ -156,7 +156,7 @@ class BackUp(Request, frozen=True, kw_only=True):
 
 
 class Backup(Reply, frozen=True, kw_only=True):
-    """A finished copy: a lab of its own."""
+    """A finished copy: a lab of its own, but for bytes that are in a store elsewhere."""
 
     path: str
     """Where it lies."""
@@ -164,3 +164,5 @@ class Backup(Reply, frozen=True, kw_only=True):
     """How many blob files it has."""
     size_bytes: int
     """How many bytes they are."""
+    left_out: str | None = None
+    """The store whose bytes were not copied; null if all were."""

@@ -22,7 +22,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from epista.contract.endpoints import BY_NAME, ENDPOINTS
-from epista.contract.errors import EpistaError, InvalidRequestError, NotFoundError
+from epista.contract.errors import EpistaError, InvalidRequestError, MissingExtraError, NotFoundError
 from epista.server.config import Config
 from epista.server.engines.extraction import Extractor
 from epista.server.engines.schema_checks import SchemaChecks
@@ -46,6 +46,7 @@ from epista.server.services.signing_keys import SigningKeys
 from epista.server.services.tokens import Owner, Tokens
 from epista.server.services.workspaces import Workspaces
 from epista.server.stores import moments
+from epista.server.stores.blobs import BlobStore
 from epista.server.stores.catalog import Catalog
 from epista.server.stores.local import LocalBlobs
 from epista.server.stores.search import sqlite
@@ -56,7 +57,7 @@ def create_app(config: Config, *, owner: Owner | None = None, clock: moments.Clo
     folder = Path(config.lab)
     catalog = Catalog(folder / "lab.db")
     trail = Trail(catalog)
-    blobs = LocalBlobs(folder)
+    blobs = blob_store(config)
     extractor = Extractor(timeout_seconds=config.extract_timeout_seconds)
     schema_checks = SchemaChecks()
     resources = Resources(
@@ -142,6 +143,30 @@ def create_app(config: Config, *, owner: Owner | None = None, clock: moments.Clo
     # An address with a slash too many is another address, and not sent on: `.../experiments/` is no list of experiments.
     app.router.redirect_slashes = False
     return app
+
+
+def blob_store(config: Config) -> BlobStore:
+    """Return the store of the bytes that the settings name; nothing is asked of it yet."""
+    if not config.blobs:
+        return LocalBlobs(Path(config.lab))
+    try:
+        from epista.server.stores import remote, s3
+    except ImportError as error:
+        raise MissingExtraError(f"for {config.blobs!r} a package is missing", hint='pip install "epista[s3]"') from error
+    if not config.blobs.startswith("s3://"):
+        return remote.open_url(config.blobs, stall_seconds=config.body_timeout_seconds)
+    name, _, prefix = config.blobs.removeprefix("s3://").partition("/")
+    bucket = s3.Bucket(
+        name=name,
+        prefix=prefix.strip("/"),
+        endpoint=config.s3_endpoint,
+        region=config.s3_region,
+        access_key=config.s3_access_key,
+        secret_key=config.s3_secret_key,
+        is_path_style=config.s3_endpoint is not None if config.s3_path_style is None else config.s3_path_style,
+        checksum=config.s3_checksum,
+    )
+    return s3.S3Blobs(bucket, stall_seconds=config.body_timeout_seconds)
 
 
 def address_of(config: Config) -> str:

@@ -8,6 +8,7 @@ start, because a misspelt limit would otherwise be no limit.
 from __future__ import annotations
 
 import difflib
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -26,6 +27,22 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     lab: str = "lab"
     """The folder that holds the catalog and the bytes."""
+    blobs: str = ""
+    """Where the bytes are, if not in the folder: ``s3://bucket/prefix``, or ``gs://`` or ``az://`` likewise."""
+    s3_endpoint: str | None = None
+    """The address of an S3 store other than Amazon's, such as ``https://s3.lab.example``."""
+    s3_region: str = "us-east-1"
+    """The region of the bucket."""
+    s3_access_key: str | None = None
+    """The access key; without one, the credentials that the machine gives its programs are used, and no direct links made."""
+    s3_secret_key: str | None = None
+    """The secret of the access key. Better in `s3_secret_key_file`, or in a variable."""
+    s3_secret_key_file: str | None = None
+    """A file with the secret of the access key."""
+    s3_path_style: bool | None = None
+    """Whether the bucket stands in the path of an address, not in its host. Unset: yes with an endpoint, no without."""
+    s3_checksum: str = "crc64nvme"
+    """What the store checks each request and part by: crc64nvme, sha256, or none for a store that knows neither."""
     host: str = "127.0.0.1"
     """The address to listen on."""
     port: int = 8717
@@ -63,10 +80,19 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     log_level: str = "info"
     """debug, info, warning or error."""
 
+    def __repr__(self) -> str:
+        told = {name: getattr(self, name) for name in self.__struct_fields__ if name not in SECRETS}
+        return f"Config({', '.join(f'{name}={value!r}' for name, value in told.items())})"
+
+
+SECRETS = ("s3_secret_key",)
+"""The settings that are never shown."""
 
 SETTINGS = tuple(Config.__struct_fields__)
 """The names of all settings."""
 
+
+_STORE = re.compile(r"(s3|gs|az)://[A-Za-z0-9][A-Za-z0-9._-]+(/[^/?#\s]+)*/?")
 
 _LEAST = {
     "max_upload_bytes": 1,
@@ -116,6 +142,30 @@ def read(*, file: Path | None, environ: Mapping[str, str], **given: Any) -> Conf
             raise SettingsError(f"{name} is {getattr(config, name)}; it is at least {least}")
     if config.backup_root is not None and not Path(config.backup_root).is_absolute():
         raise SettingsError(f"backup_root is {config.backup_root!r}, which is no absolute path")
+    return _with_store(config)
+
+
+def _with_store(config: Config) -> Config:
+    """Check what is said of the store of the bytes, and read its secret."""
+    if config.blobs and not _STORE.fullmatch(config.blobs):
+        raise SettingsError(
+            f"blobs is {config.blobs!r}, which is no address of a store",
+            hint="s3://bucket/prefix, gs://... or az://...; unset: the folder",
+        )
+    if config.s3_checksum not in ("crc64nvme", "sha256", "none"):
+        raise SettingsError(f"s3_checksum is {config.s3_checksum!r}; one of crc64nvme, sha256, none")
+    if config.s3_endpoint is not None and not re.fullmatch(r"https?://[^/?#@\s]+/?", config.s3_endpoint):
+        raise SettingsError(f"s3_endpoint is {config.s3_endpoint!r}, which is no address such as https://s3.lab.example")
+    if config.s3_secret_key_file is not None:
+        if config.s3_secret_key is not None:
+            raise SettingsError("s3_secret_key and s3_secret_key_file are both set", hint="keep one of them")
+        try:
+            secret = Path(config.s3_secret_key_file).read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise SettingsError(f"s3_secret_key_file {config.s3_secret_key_file!r} cannot be read") from error
+        config = msgspec.structs.replace(config, s3_secret_key=secret, s3_secret_key_file=None)
+    if bool(config.s3_access_key) != bool(config.s3_secret_key):
+        raise SettingsError("of s3_access_key and its secret only one is set", hint="set both, or none for the machine's own")
     return config
 
 

@@ -11,7 +11,8 @@ from epista.contract.errors import SettingsError
 from epista.server.access import secrets
 from epista.server.services.tokens import make_link
 from epista.server.services.workspaces import sign_in_link
-from epista.server.stores import moments, people
+from epista.server.stores import care, moments, people
+from epista.server.stores.blobs import BlobStore
 from epista.server.stores.catalog import Catalog
 from epista.server.stores.local import LocalBlobs
 
@@ -21,12 +22,14 @@ WORKSPACE = "lab"
 _OURS = {"lab.db", "lab.db-wal", "lab.db-shm", ".writer", "blobs", "staging", "logs"}
 
 
-def prepare(folder: Path, *, user: str) -> None:
+def prepare(folder: Path, *, user: str, blobs: BlobStore | None = None) -> None:
     """
     Make *folder* a lab if it is none, with *user* as its manager, and bring its catalog up to date.
 
+    The bytes are in *blobs*, or else in the folder too.
+
     Raises:
-        SettingsError: the folder holds other files, cannot be written, or was made by a newer Epista.
+        SettingsError: the folder holds other files, cannot be written, was made by a newer Epista, or its bytes are elsewhere.
     """
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -36,7 +39,7 @@ def prepare(folder: Path, *, user: str) -> None:
                 f"the folder {str(folder)!r} is no lab, and is not empty: it has {strangers[0]!r}",
                 hint="give a new or an empty folder, such as './lab'",
             )
-        LocalBlobs(folder)
+        store = blobs or LocalBlobs(folder)
     except OSError as error:
         raise SettingsError(
             f"the folder {str(folder)!r} cannot be a lab: {error.strerror or error}", hint="give a folder that you may write"
@@ -46,10 +49,23 @@ def prepare(folder: Path, *, user: str) -> None:
     try:
         with catalog.read() as tx:
             founded = people.first_lab_admin(tx) is not None
+            named = care.newest_object(tx)
+        if named is not None and _is_empty(store):
+            raise SettingsError(
+                f"the bytes of the lab in {str(folder)!r} are not where the settings say: there are none at all",
+                hint="serve it with the setting `blobs` that it had before",
+            )
         if not founded:
             catalog.write(lambda tx: _found(tx, user))
     finally:
         catalog.close()
+
+
+def _is_empty(store: BlobStore) -> bool:
+    if isinstance(store, LocalBlobs):
+        # A folder for objects, also one whose files were lost, shows that the bytes belong here.
+        return not any(store.root.iterdir())
+    return next(store.objects(), None) is None
 
 
 def new_link(folder: Path, *, address: str, seconds: int, only_if_locked_out: bool) -> str | None:

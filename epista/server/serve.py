@@ -20,8 +20,9 @@ from starlette.applications import Starlette
 
 from epista.contract.errors import SettingsError
 from epista.server import founding, logs
-from epista.server.app import address_of, create_app
+from epista.server.app import address_of, blob_store, create_app
 from epista.server.config import Config
+from epista.server.stores.blobs import BlobStore
 
 MANAGER = "admin"
 """The name of the first user of a lab that begins with `serve`."""
@@ -33,19 +34,32 @@ def run(config: Config, *, new_link: bool, migrate_only: bool, say: Callable[[st
 
     Raises:
         SettingsError: the folder, the address or a setting cannot be used.
+        UnavailableError: the store of the bytes does not answer.
     """
     folder = Path(config.lab)
-    founding.prepare(folder, user=MANAGER)
+    blobs = blob_store(config)
+    founding.prepare(folder, user=MANAGER, blobs=blobs)
+    if config.blobs:
+        _try_out(blobs)
     if migrate_only:
         say(f"the lab in {folder} is up to date")
         return
     config = msgspec.structs.replace(config, port=_free_port(config), lab=str(folder.absolute()))
     address = address_of(config)
     link = founding.new_link(folder, address=address, seconds=config.sign_in_link_seconds, only_if_locked_out=not new_link)
-    say(f"Epista serves {folder} at {address}")
+    say(f"Epista serves {folder}{f' with its bytes in {config.blobs}' if config.blobs else ''} at {address}")
     if link:
         say(f"Sign in, once, within {config.sign_in_link_seconds // 3600} h:  epista auth login '{link}'")
     _serve(config)
+
+
+def _try_out(blobs: BlobStore) -> None:
+    """Store, read and remove an object, so that a setting that is wrong shows now and not at the first upload."""
+    incoming = blobs.create()
+    incoming.write(b"Epista tries its store out")
+    stored = incoming.finish()
+    b"".join(blobs.read(stored.object, 0, stored.size))
+    blobs.delete(stored.object)
 
 
 def worker(config: Config, parent: int) -> Starlette:

@@ -101,3 +101,46 @@ def test_a_settings_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     (tmp_path / "latin.toml").write_bytes(b'lab = "\xe9"')
     with pytest.raises(SettingsError, match="is not TOML"):
         read(file=tmp_path / "latin.toml", environ={})
+
+
+class TestStore:
+    def read(self, **settings: str) -> Config:
+        return read(file=None, environ={f"EPISTA_SERVER_{name.upper()}": value for name, value in settings.items()})
+
+    def test_the_secret_is_read_from_its_file_and_shown_nowhere(self, tmp_path: Path) -> None:
+        file = tmp_path / "secret"
+        file.write_text("very-secret\n")
+
+        config = self.read(blobs="s3://lab/a/b", s3_access_key="key", s3_secret_key_file=str(file))
+
+        assert config.s3_secret_key == "very-secret"
+        assert "very-secret" not in f"{config!r} {config}"
+        assert "s3://lab/a/b" in repr(config)
+
+    def test_the_secret_of_a_variable_is_shown_nowhere(self) -> None:
+        config = self.read(blobs="s3://lab", s3_access_key="key", s3_secret_key="very-secret")
+
+        assert config.s3_secret_key == "very-secret"
+        assert "very-secret" not in repr(config)
+
+    @pytest.mark.parametrize(
+        ("settings", "said"),
+        [
+            ({"blobs": "lab"}, "blobs is 'lab'"),
+            ({"blobs": "s3://"}, "no address of a store"),
+            ({"blobs": "s3://key:secret@lab/a"}, "no address of a store"),
+            ({"blobs": "ftp://lab/a"}, "no address of a store"),
+            ({"s3_endpoint": "s3.lab.example"}, "no address such as"),
+            ({"s3_endpoint": "https://me:secret@s3.lab.example"}, "no address such as"),
+            ({"s3_checksum": "md5"}, "one of crc64nvme"),
+            ({"s3_access_key": "key"}, "only one is set"),
+            ({"s3_secret_key": "very-secret"}, "only one is set"),
+            ({"s3_secret_key": "very-secret", "s3_secret_key_file": "/dev/null"}, "both set"),
+            ({"s3_secret_key_file": "/nowhere/at all"}, "cannot be read"),
+        ],
+    )
+    def test_what_makes_no_sense_stops_the_start(self, settings: dict[str, str], said: str) -> None:
+        with pytest.raises(SettingsError, match=said) as caught:
+            self.read(**settings)
+
+        assert "very-secret" not in str(caught.value)

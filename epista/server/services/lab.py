@@ -118,7 +118,7 @@ class Lab:
 
     def backup(self, actor: Actor, wanted: wire.BackUp) -> wire.Backup:
         """
-        Copy the lab as of one moment: first the catalog, then every object that it names.
+        Copy the lab as of one moment: first the catalog, then every object that it names, unless they are in a store elsewhere.
 
         Objects are never changed. One that is gone by its turn was collected, so that nothing needs it, or was missing before,
         which `verify` says of the lab and of the backup alike.
@@ -139,7 +139,8 @@ class Lab:
                 f"the backup cannot be written: {error.strerror or error}", hint="what was copied so far is no lab; remove it"
             ) from error
         self._all.note(actor, audit.LAB, wanted.destination, {"blobs": count})
-        return wire.Backup(path=str(destination), blobs=count, size_bytes=size)
+        left_out = self._all.config.blobs or None
+        return wire.Backup(path=str(destination), blobs=count, size_bytes=size, left_out=left_out)
 
     def _destination(self, actor: Actor, wanted: str) -> Path:
         """Return where a backup goes: who manages a lab over the network may not write anywhere on the server's disk."""
@@ -170,7 +171,7 @@ class Lab:
         for name in found:
             source = self._all.blobs.path(name)
             if source is None:
-                continue  # its bytes lie elsewhere, and stay there
+                break  # in a store elsewhere, as all of them
             target = destination / "blobs" / name[:2] / name
             target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             try:

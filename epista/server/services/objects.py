@@ -150,7 +150,7 @@ class Objects:
         with self._all.read(actor, "write", wanted.workspace):
             pass
         self.refuse_size(size or 0)
-        return self._all.blobs.create()
+        return self._all.blobs.create(size=size)
 
     def refuse_size(self, size: int) -> None:
         """Refuse content over the limit of the server."""

@@ -2,7 +2,8 @@
 What a store of bytes can do, whatever it keeps them in.
 
 An object is a run of bytes with a random name that is used once; it is never changed, so removing one can never take another
-one's bytes along. A store knows names and bytes, never keys or people. Implementations: `memory`, `local`.
+one's bytes along. A store knows names and bytes, never keys or people. Implementations: `memory`, `local`, `s3`, and
+`remote` for other object stores.
 """
 
 from __future__ import annotations
@@ -58,8 +59,8 @@ class Incoming(Protocol):
 class BlobStore(Protocol):
     """Immutable objects by name; for any number of threads and processes."""
 
-    def create(self) -> Incoming:
-        """Begin a new object."""
+    def create(self, *, size: int | None = None) -> Incoming:
+        """Begin a new object, of *size* bytes if that is known; it may still become another size."""
 
     def read(self, object: str, start: int, stop: int) -> Generator[bytes, None, None]:
         """

@@ -54,3 +54,9 @@ def forget(tx: Connection, blob_ids: Sequence[int]) -> None:
 def objects(tx: Connection) -> list[str]:
     """Return the names of all objects that rows know."""
     return list(tx.execute(select(blobs.c.object).distinct()).scalars())
+
+
+def newest_object(tx: Connection) -> str | None:
+    """Return the name of the object that came last, of those that are not known as damaged."""
+    newest = select(blobs.c.object).where(blobs.c.damaged_at.is_(None)).order_by(blobs.c.id.desc()).limit(1)
+    return tx.execute(newest).scalar()

@@ -80,7 +80,7 @@ class LocalBlobs:
             folder.mkdir(mode=0o700, exist_ok=True)
         self._durable: set[Path] = set()
 
-    def create(self) -> LocalIncoming:
+    def create(self, *, size: int | None = None) -> LocalIncoming:
         """Begin a new object."""
         with _disk_errors():
             return LocalIncoming(self, new_name())

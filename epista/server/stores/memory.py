@@ -17,7 +17,7 @@ class MemoryBlobs:
     def __init__(self) -> None:
         self._objects: dict[str, tuple[bytes, float]] = {}
 
-    def create(self) -> _Incoming:
+    def create(self, *, size: int | None = None) -> _Incoming:
         """Begin a new object."""
         return _Incoming(self._objects)
 
