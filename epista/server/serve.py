@@ -37,10 +37,10 @@ def run(config: Config, *, new_link: bool, migrate_only: bool, say: Callable[[st
         UnavailableError: the store of the bytes does not answer.
     """
     folder = Path(config.lab)
-    blobs = blob_store(config)
-    founding.prepare(folder, user=MANAGER, blobs=blobs)
-    if config.blobs:
-        _try_out(blobs)
+    elsewhere = blob_store(config) if config.blobs else None
+    founding.prepare(folder, user=MANAGER, blobs=elsewhere)
+    if elsewhere:
+        _try_out(elsewhere)
     if migrate_only:
         say(f"the lab in {folder} is up to date")
         return
