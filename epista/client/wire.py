@@ -99,6 +99,8 @@ class Wire:
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self.url = url
+        self.round_trip_seconds = 0.0
+        """The shortest time that an answer took to begin; 0 before the first one."""
         self._token = None if secret is None else _Token(secret, functools.partial(self._renewed, refresh_url), clock)
         self._check = check
         self._sleep = sleep
@@ -273,6 +275,8 @@ class Wire:
 
         secret = self._token.current() if self._token else None
         response = once(secret)
+        seconds = response.elapsed.total_seconds()
+        self.round_trip_seconds = min(self.round_trip_seconds or seconds, seconds)
         if response.status_code == 401 and self._token and secret and self._token.renew(secret):
             response = once(self._token.current())
         return response

@@ -9,10 +9,15 @@ from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 import os
+import queue
 import random
 import secrets
 import stat
+import threading
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -41,6 +46,18 @@ STALL_SECONDS = 60.0
 
 DISK_FROM_BYTES = 256 * 1024
 """From this size on, an embedded lab's bytes go from disk to disk; smaller ones share files, and are asked for sooner."""
+
+
+FAR_SECONDS = 0.005
+"""From this round trip on, one connection cannot fill the way, and a large version comes in ranges over several."""
+
+RANGE_BYTES = 16 * 1024 * 1024
+"""The size of such a range."""
+
+RANGES_AT_ONCE = 4
+"""How many of them are under way; so many may be in memory, for they are handed on in order."""
+
+_in_ranges = threading.BoundedSemaphore(1)
 
 
 class Pinned(NamedTuple):
@@ -128,11 +145,14 @@ def to_memory(here: Session, wanted: Pinned, progress: Progress) -> bytes:
     return sink.getvalue()
 
 
-def stream(here: Session, wanted: Pinned, start: int, stop: int, progress: Progress) -> Generator[bytes]:
+def stream(
+    here: Session, wanted: Pinned, start: int, stop: int, progress: Progress, *, is_begun: bool = False
+) -> Generator[bytes]:
     """
     Give the bytes of a version from *start* up to *stop*, in pieces, not verified.
 
-    Timeouts, resets, short bodies and 5xx are taken up again where they broke, as long as something arrives in between.
+    Timeouts, resets, short bodies and 5xx are taken up again where they broke, as long as something arrives in between. A lab
+    that does not answer at all is given up at once, unless the transfer *is_begun*: then it may have been started again.
     """
     at, tries = start, 0
     while at < stop:
@@ -140,9 +160,11 @@ def stream(here: Session, wanted: Pinned, start: int, stop: int, progress: Progr
             response = _ask(here, wanted, at, stop)
         except ServerError as error:
             broken: EpistaError = error
-        except UnreachableError:
-            progress.unanswered += 1
-            raise
+        except UnreachableError as error:
+            if at == start and not is_begun:
+                progress.unanswered += 1
+                raise
+            broken = error
         else:
             progress.unanswered = 0
             with response:
@@ -158,6 +180,44 @@ def stream(here: Session, wanted: Pinned, start: int, stop: int, progress: Progr
             raise broken
         progress.wait(PAUSES_SECONDS[tries] * random.uniform(0.5, 1.0))  # noqa: S311 - spreads load, hides nothing
         tries += 1
+
+
+def stream_in_ranges(here: Session, wanted: Pinned, start: int, stop: int, progress: Progress) -> Generator[bytes]:
+    """
+    Do as `stream`, over several connections at once.
+
+    What comes too early waits in memory, so that a file only ever grows at its end: whatever stops a transfer, what is there
+    is a good beginning.
+    """
+    stopped = threading.Event()
+
+    def bring(span: tuple[int, int], pieces: queue.SimpleQueue[bytes | None]) -> None:
+        try:
+            with contextlib.closing(stream(here, wanted, *span, progress, is_begun=span[0] > start)) as arriving:
+                for piece in arriving:
+                    if stopped.is_set():
+                        return
+                    pieces.put(piece)
+        finally:
+            pieces.put(None)
+
+    def begun(span: tuple[int, int]) -> tuple[queue.SimpleQueue[bytes | None], Future[None]]:
+        pieces: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        return pieces, pool.submit(bring, span, pieces)
+
+    spans = ((at, min(at + RANGE_BYTES, stop)) for at in range(start, stop, RANGE_BYTES))
+    with ThreadPoolExecutor(RANGES_AT_ONCE, thread_name_prefix="epista-range") as pool:
+        try:
+            waiting = deque(map(begun, itertools.islice(spans, RANGES_AT_ONCE)))
+            while waiting:
+                pieces, outcome = waiting.popleft()
+                while (piece := pieces.get()) is not None:
+                    yield piece
+                outcome.result()
+                waiting.extend(map(begun, itertools.islice(spans, 1)))
+        finally:
+            stopped.set()
+            pool.shutdown(wait=False, cancel_futures=True)
 
 
 def result(key: str, status: Literal["written", "unchanged", "skipped", "failed"], error: EpistaError | None = None) -> Result:
@@ -214,7 +274,7 @@ def _bring(here: Session, wanted: Pinned, sink: io.FileIO | io.BytesIO, progress
     for _ in range(2):
         with Digest(wanted.size_bytes) as digest:
             _rehash(sink, wanted, digest, progress)
-            with contextlib.closing(stream(here, wanted, digest.size_bytes, wanted.size_bytes, progress)) as pieces:
+            with _arriving(here, wanted, digest.size_bytes, progress) as pieces:
                 for piece in pieces:
                     disk.write(sink, piece)
                     digest.update(piece)
@@ -228,6 +288,21 @@ def _bring(here: Session, wanted: Pinned, sink: io.FileIO | io.BytesIO, progress
         hint="'epista verify' checks the lab's own copy; an earlier version may be whole (ws.versions)",
         details={"key": wanted.key, "version": wanted.version, "sha256": wanted.sha256},
     )
+
+
+@contextlib.contextmanager
+def _arriving(here: Session, wanted: Pinned, start: int, progress: Progress) -> Iterator[Iterator[bytes]]:
+    """Give the bytes from *start* on, in ranges if the lab is far and there are enough of them."""
+    is_far = here.wire.round_trip_seconds >= FAR_SECONDS and wanted.size_bytes - start >= RANGES_AT_ONCE * RANGE_BYTES
+    # One version at a time: what waits in memory is bounded, and others have one connection each.
+    in_ranges = is_far and _in_ranges.acquire(blocking=False)
+    try:
+        way = stream_in_ranges if in_ranges else stream
+        with contextlib.closing(way(here, wanted, start, wanted.size_bytes, progress)) as pieces:
+            yield pieces
+    finally:
+        if in_ranges:
+            _in_ranges.release()
 
 
 def _empty(sink: io.FileIO | io.BytesIO) -> None:

@@ -44,6 +44,8 @@ class Lab:
         self.contents: dict[str, bytes] = {}
         self.blobs: set[str] = set()
         self.faults: dict[str, list[Fault]] = {}
+        self.failing: tuple[str, int, int] | None = None
+        """A key of which the bytes from one place on, up to another, never arrive."""
         self.asked: list[tuple[str, str | None]] = []
         """Key and range of every download; or ``upload`` and the number of bytes, ``frame`` and that of objects."""
         self.commits: list[CommitObjects] = []
@@ -186,6 +188,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_response(200)
         self.send_header("Content-Length", str(stop - start))
         self.end_headers()
+        if self.lab.failing and self.lab.failing[0] == key and self.lab.failing[1] < stop and start < self.lab.failing[2]:
+            fault = Fault("cut", self.lab.failing[1])
         ends = fault.kind in ("cut", "stall", "reset") and fault.at < stop
         self.wfile.write(content[start : fault.at if ends else stop])
         if ends:

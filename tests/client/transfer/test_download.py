@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -37,6 +38,18 @@ def content(lab: Lab) -> bytes:
     return lab.contents["d/big.bin"]
 
 
+@pytest.fixture(params=["near", "far"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Over one connection, and in ranges over several."""
+    if request.param == "far":
+        monkeypatch.setattr(download, "FAR_SECONDS", 0.0)
+        monkeypatch.setattr(download, "RANGE_BYTES", 1024 * 1024)
+    else:
+        monkeypatch.setattr(download, "FAR_SECONDS", 1e9)
+    found: str = request.param
+    return found
+
+
 def parts(folder: Path) -> list[Path]:
     return [path for path in folder.rglob("*") if path.name.endswith(destinations.PART_SUFFIX)]
 
@@ -56,12 +69,78 @@ def parts(folder: Path) -> list[Path]:
     ids=lambda faults: "+".join(fault.kind for fault in faults),
 )
 def test_a_transfer_that_breaks_is_taken_up_again(
-    lab: Lab, here: Session, content: bytes, tmp_path: Path, faults: list[Fault]
+    lab: Lab, here: Session, content: bytes, tmp_path: Path, faults: list[Fault], way: str
 ) -> None:
     lab.faults["d/big.bin"] = list(faults)
     assert objects.fetch(here, "d/big.bin", tmp_path).read_bytes() == content
     assert not lab.faults["d/big.bin"]
     assert not parts(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["cut", "reset", "stall"])
+@pytest.mark.parametrize("mebibytes", [pytest.param(20, id="20 MiB"), pytest.param(200, id="200 MiB", marks=pytest.mark.soak)])
+def test_a_transfer_that_is_cut_at_every_quarter_arrives(
+    lab: Lab,
+    here: Session,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    kind: Literal["cut", "reset", "stall"],
+    mebibytes: int,
+    way: str,
+) -> None:
+    size = mebibytes * 1024 * 1024
+    monkeypatch.setattr(download, "RANGE_BYTES", size // 20)
+    # In ranges, all five may hit the same one.
+    monkeypatch.setattr(download, "PAUSES_SECONDS", (0.01,) * 6)
+    lab.contents["d/big.bin"] = os.urandom(size)
+    lab.faults["d/big.bin"] = [Fault(kind, size * quarter // 4) for quarter in (0, 1, 2, 3)] + [Fault(kind, size - 1)]
+
+    objects.fetch(here, "d/big.bin", tmp_path)
+
+    assert (tmp_path / "big.bin").read_bytes() == lab.contents["d/big.bin"]
+    assert not lab.faults["d/big.bin"]
+    assert not parts(tmp_path)
+    # A reset overtakes what was sent just before it, and with a stall up to one piece is lost.
+    if way == "near" and kind == "cut":
+        starts = [0 if wanted is None else int(wanted[6:].partition("-")[0]) for _, wanted in lab.asked]
+        assert starts == [0, 0, *(size * quarter // 4 for quarter in (1, 2, 3)), size - 1]
+
+
+def test_a_far_lab_is_asked_for_ranges_over_several_connections(
+    lab: Lab, here: Session, content: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(download, "RANGE_BYTES", 1024 * 1024)
+    monkeypatch.setattr(download, "FAR_SECONDS", 0.0)
+
+    objects.fetch(here, "d/big.bin", tmp_path)
+
+    mebibyte = 1024 * 1024
+    spans = [(start, min(start + mebibyte, SIZE) - 1) for start in range(0, SIZE, mebibyte)]
+    assert sorted(lab.asked) == sorted(("d/big.bin", f"bytes={first}-{last}") for first, last in spans)
+    assert here.wire.round_trip_seconds > 0
+
+
+def test_what_arrived_in_ranges_is_a_good_beginning(
+    lab: Lab, here: Session, content: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(download, "RANGE_BYTES", 1024 * 1024)
+    monkeypatch.setattr(download, "FAR_SECONDS", 0.0)
+    target = tmp_path / "big.bin"
+    # The second range breaks for good; what of the others has come is given up, as nothing stands before it.
+    lab.failing = ("d/big.bin", 1024 * 1024 + 500_000, 2 * 1024 * 1024)
+    with pytest.raises(UnreachableError):
+        objects.fetch(here, "d/big.bin", target)
+    (part,) = parts(tmp_path)
+    have = part.stat().st_size
+    assert part.read_bytes() == content[:have]
+    assert have == 1024 * 1024 + 500_000
+
+    lab.failing = None
+    lab.asked.clear()
+    objects.fetch(here, "d/big.bin", target)
+
+    assert target.read_bytes() == content
+    assert min(int(str(wanted)[6:].partition("-")[0]) for _, wanted in lab.asked) == have
 
 
 def test_what_arrived_is_not_transferred_again(lab: Lab, here: Session, content: bytes, tmp_path: Path) -> None:
