@@ -10,6 +10,7 @@ EXTRAS = {
     "excel": ["openpyxl>=3.1", "python-calamine>=0.3"],
     "image": ["numpy>=1.26", "pillow>=10.4"],
     "s3": ["obstore>=0.12"],
+    "postgres": ["psycopg[binary]>=3.2"],
     "plotly": ["plotly>=6.0", "kaleido>=1.0"],
 }
 EXTRAS["all"] = sorted({package for packages in EXTRAS.values() for package in packages})

@@ -30,6 +30,7 @@ from epista.server.config import Config
 from epista.server.stores.s3 import Bucket
 from tests import seaweed as seaweedfs
 from tests.makers import Clock, Server
+from tests.postgres import Postgres
 from tests.seaweed import Seaweed
 
 
@@ -141,6 +142,17 @@ def seaweed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seaweed]:
 def bucket(seaweed: Seaweed) -> Bucket:
     """An empty place of the test's own on it."""
     return seaweed.new_place()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A PostgreSQL server for the whole run, for tests that ask for it."""
+    server = Postgres()
+    try:
+        server.start()
+        yield server
+    finally:
+        server.close()
 
 
 _numbers = itertools.count(1)

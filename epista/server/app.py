@@ -49,13 +49,15 @@ from epista.server.stores import moments
 from epista.server.stores.blobs import BlobStore
 from epista.server.stores.catalog import Catalog
 from epista.server.stores.local import LocalBlobs
-from epista.server.stores.search import sqlite
+from epista.server.stores.search.index import SearchIndex
+from epista.server.stores.search.sqlite import SqliteSearch
+from epista.server.stores.sqlite import SqliteCatalog
 
 
 def create_app(config: Config, *, owner: Owner | None = None, clock: moments.Clock = moments.now) -> Starlette:
     """Build the server over the lab in ``config.lab``, made by `founding.prepare`; *owner* uses an embedded lab."""
     folder = Path(config.lab)
-    catalog = Catalog(folder / "lab.db")
+    catalog = catalog_of(config)
     trail = Trail(catalog)
     blobs = blob_store(config)
     extractor = Extractor(timeout_seconds=config.extract_timeout_seconds)
@@ -64,7 +66,7 @@ def create_app(config: Config, *, owner: Owner | None = None, clock: moments.Clo
         config=config,
         catalog=catalog,
         blobs=blobs,
-        search=sqlite,
+        search=search_of(config),
         extractor=extractor,
         schema_checks=schema_checks,
         clock=clock,
@@ -167,6 +169,24 @@ def blob_store(config: Config) -> BlobStore:
         checksum=config.s3_checksum,
     )
     return s3.S3Blobs(bucket, stall_seconds=config.body_timeout_seconds)
+
+
+def catalog_of(config: Config) -> Catalog:
+    """Return the lab's catalog, closed: in the database of the settings, else in the lab's folder."""
+    if not config.database:
+        return SqliteCatalog(Path(config.lab) / "lab.db")
+    from epista.server.stores.postgres import PostgresCatalog
+
+    return PostgresCatalog(config.database, connections=config.database_connections)
+
+
+def search_of(config: Config) -> SearchIndex:
+    """Return the search index that belongs to the catalog."""
+    if not config.database:
+        return SqliteSearch()
+    from epista.server.stores.search.postgres import PostgresSearch
+
+    return PostgresSearch()
 
 
 def address_of(config: Config) -> str:

@@ -43,6 +43,10 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Whether the bucket stands in the path of an address, not in its host. Unset: yes with an endpoint, no without."""
     s3_checksum: str = "crc64nvme"
     """What the store checks each request and part by: crc64nvme, sha256, or none for a store that knows neither."""
+    database: str = ""
+    """Where the catalog is, if not in the folder: ``postgresql://USER@HOST/NAME``. A password is better kept in ``~/.pgpass``."""
+    database_connections: int = 10
+    """How many connections each server process keeps to PostgreSQL for reading; one more writes."""
     host: str = "127.0.0.1"
     """The address to listen on."""
     port: int = 8717
@@ -85,8 +89,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         return f"Config({', '.join(f'{name}={value!r}' for name, value in told.items())})"
 
 
-SECRETS = ("s3_secret_key",)
+SECRETS = ("s3_secret_key", "database")
 """The settings that are never shown."""
+
 
 SETTINGS = tuple(Config.__struct_fields__)
 """The names of all settings."""
@@ -95,6 +100,7 @@ SETTINGS = tuple(Config.__struct_fields__)
 _STORE = re.compile(r"(s3|gs|az)://[A-Za-z0-9][A-Za-z0-9._-]+(/[^/?#\s]+)*/?")
 
 _LEAST = {
+    "database_connections": 1,
     "max_upload_bytes": 1,
     "max_json_bytes": 1,
     "requests_per_minute": 0,
@@ -140,6 +146,9 @@ def read(*, file: Path | None, environ: Mapping[str, str], **given: Any) -> Conf
     for name, least in _LEAST.items():
         if not least <= getattr(config, name) < 2**62:  # which not-a-number is not either
             raise SettingsError(f"{name} is {getattr(config, name)}; it is at least {least}")
+    if config.database and not config.database.startswith("postgresql://"):
+        # The value is not repeated: it may have a password.
+        raise SettingsError("database is no address of PostgreSQL", hint="postgresql://USER@HOST/NAME, or nothing for a folder")
     if config.backup_root is not None and not Path(config.backup_root).is_absolute():
         raise SettingsError(f"backup_root is {config.backup_root!r}, which is no absolute path")
     return _with_store(config)

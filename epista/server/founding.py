@@ -15,21 +15,23 @@ from epista.server.stores import care, moments, people
 from epista.server.stores.blobs import BlobStore
 from epista.server.stores.catalog import Catalog
 from epista.server.stores.local import LocalBlobs
+from epista.server.stores.sqlite import SqliteCatalog
 
 WORKSPACE = "lab"
 """The first workspace of every lab."""
 
-_OURS = {"lab.db", "lab.db-wal", "lab.db-shm", ".writer", "blobs", "staging", "logs"}
+_OURS = {"lab.db", "lab.db-wal", "lab.db-shm", ".writer", "blobs", "staging", "logs", ".database"}
 
 
-def prepare(folder: Path, *, user: str, blobs: BlobStore | None = None) -> None:
+def prepare(folder: Path, *, user: str, blobs: BlobStore | None = None, database: Catalog | None = None) -> None:
     """
     Make *folder* a lab if it is none, with *user* as its manager, and bring its catalog up to date.
 
-    The bytes are in *blobs*, or else in the folder too.
+    The catalog is *database*, closed in the end, and the bytes are in *blobs*; what is not given lies in the folder.
 
     Raises:
-        SettingsError: the folder holds other files, cannot be written, was made by a newer Epista, or its bytes are elsewhere.
+        SettingsError: the folder holds other files, cannot be written, belongs to another catalog, was made by a newer Epista, or
+            its bytes are elsewhere.
     """
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -39,14 +41,15 @@ def prepare(folder: Path, *, user: str, blobs: BlobStore | None = None) -> None:
                 f"the folder {str(folder)!r} is no lab, and is not empty: it has {strangers[0]!r}",
                 hint="give a new or an empty folder, such as './lab'",
             )
+        _refuse_another(folder, database)
         store = blobs or LocalBlobs(folder)
     except OSError as error:
         raise SettingsError(
             f"the folder {str(folder)!r} cannot be a lab: {error.strerror or error}", hint="give a folder that you may write"
         ) from error
-    catalog = Catalog(folder / "lab.db")
-    catalog.open()
+    catalog = database or SqliteCatalog(folder / "lab.db")
     try:
+        catalog.open()
         with catalog.read() as tx:
             founded = people.first_lab_admin(tx) is not None
             named = care.newest_object(tx)
@@ -68,10 +71,11 @@ def _is_empty(store: BlobStore) -> bool:
     return next(store.objects(), None) is None
 
 
-def new_link(folder: Path, *, address: str, seconds: int, only_if_locked_out: bool) -> str | None:
+def new_link(
+    folder: Path, *, address: str, seconds: int, only_if_locked_out: bool, database: Catalog | None = None
+) -> str | None:
     """Make a sign-in link for the manager of the lab; None if it is only for somebody locked out and nobody is."""
-    catalog = Catalog(folder / "lab.db")
-    catalog.open()
+    catalog = database or SqliteCatalog(folder / "lab.db")
     now = moments.now()
 
     def work(tx: Connection) -> str | None:
@@ -82,9 +86,26 @@ def new_link(folder: Path, *, address: str, seconds: int, only_if_locked_out: bo
         return sign_in_link(address, make_link(tx, manager["id"], now=now, seconds=seconds))
 
     try:
+        catalog.open()
         return catalog.write(work)
     finally:
         catalog.close()
+
+
+def _refuse_another(folder: Path, database: Catalog | None) -> None:
+    """Keep to one catalog for one folder: a second one would take all bytes of the first for garbage."""
+    mark = folder / ".database"
+    if database is None and mark.exists():
+        raise SettingsError(
+            f"the catalog of the lab in {str(folder)!r} is in a PostgreSQL database",
+            hint="give its address: the setting `database`",
+        )
+    if database is not None and (folder / "lab.db").exists():
+        raise SettingsError(
+            f"the lab in {str(folder)!r} has its catalog in the folder, lab.db", hint="give a database a folder of its own"
+        )
+    if database is not None:
+        mark.touch(mode=0o600)
 
 
 def user_name(wished: str) -> str:

@@ -20,9 +20,10 @@ from starlette.applications import Starlette
 
 from epista.contract.errors import SettingsError
 from epista.server import founding, logs
-from epista.server.app import address_of, blob_store, create_app
+from epista.server.app import address_of, blob_store, catalog_of, create_app
 from epista.server.config import Config
 from epista.server.stores.blobs import BlobStore
+from epista.server.stores.catalog import Catalog
 
 MANAGER = "admin"
 """The name of the first user of a lab that begins with `serve`."""
@@ -38,7 +39,7 @@ def run(config: Config, *, new_link: bool, migrate_only: bool, say: Callable[[st
     """
     folder = Path(config.lab)
     elsewhere = blob_store(config) if config.blobs else None
-    founding.prepare(folder, user=MANAGER, blobs=elsewhere)
+    founding.prepare(folder, user=MANAGER, blobs=elsewhere, database=_database(config))
     if elsewhere:
         _try_out(elsewhere)
     if migrate_only:
@@ -46,7 +47,13 @@ def run(config: Config, *, new_link: bool, migrate_only: bool, say: Callable[[st
         return
     config = msgspec.structs.replace(config, port=_free_port(config), lab=str(folder.absolute()))
     address = address_of(config)
-    link = founding.new_link(folder, address=address, seconds=config.sign_in_link_seconds, only_if_locked_out=not new_link)
+    link = founding.new_link(
+        folder,
+        address=address,
+        seconds=config.sign_in_link_seconds,
+        only_if_locked_out=not new_link,
+        database=_database(config),
+    )
     say(f"Epista serves {folder}{f' with its bytes in {config.blobs}' if config.blobs else ''} at {address}")
     if link:
         say(f"Sign in, once, within {config.sign_in_link_seconds // 3600} h:  epista auth login '{link}'")
@@ -100,6 +107,10 @@ def _serve(config: Config) -> None:
 
 def _load(config: Config, parent: int, *_: object) -> Starlette:
     return worker(config, parent)
+
+
+def _database(config: Config) -> Catalog | None:
+    return catalog_of(config) if config.database else None
 
 
 def _free_port(config: Config) -> int:

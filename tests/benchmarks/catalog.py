@@ -17,9 +17,9 @@ from epista import Workspace
 from epista.contract.assets import AssetPage
 from epista.server.services.assets import ref
 from epista.server.stores import assets as rows
-from epista.server.stores.catalog import Catalog
 from epista.server.stores.search import grammar
-from epista.server.stores.search import sqlite as search
+from epista.server.stores.search.sqlite import SqliteSearch
+from epista.server.stores.sqlite import SqliteCatalog
 from epista.server.stores.tables import assets, workspaces
 from tests.benchmarks import lab, peers, population
 from tests.benchmarks.peers import Bucket
@@ -41,7 +41,7 @@ def contestants(stack: ExitStack, folder: Path, scale: Scale) -> dict[str, Conte
     if not (home / "lab.db").exists():
         population.populate(home, scale.assets)
     _, ws = stack.enter_context(lab.serving(home, new_link=True))
-    catalog = Catalog(home / "lab.db")
+    catalog = SqliteCatalog(home / "lab.db")
     catalog.open()
     stack.callback(catalog.close)
 
@@ -85,7 +85,7 @@ def _searched(ws: Workspace, query: str) -> None:
     assert len(ws.search(query)[:1]) == 1
 
 
-def _rows(catalog: Catalog) -> int:
+def _rows(catalog: SqliteCatalog) -> int:
     """Read every row in pages, and encode and decode each page, as the two ends do."""
     count, after = 0, None
     with catalog.read() as tx:
@@ -102,13 +102,13 @@ def _rows(catalog: Catalog) -> int:
             after = page[-1]["key"]
 
 
-def _search(catalog: Catalog, query: str) -> None:
+def _search(catalog: SqliteCatalog, query: str) -> None:
     tree = grammar.parse(query)
     with catalog.read() as tx:
         where: Any = {"workspace_id": tx.execute(select(workspaces.c.id)).scalar_one(), "experiments": None}
-        found = search.find(tx, tree, **where, limit=100, after=None)
-        search.count(tx, tree, **where)
-        search.notes(tx, tree, **where)
+        found = SqliteSearch().find(tx, tree, **where, limit=100, after=None)
+        SqliteSearch().count(tx, tree, **where)
+        SqliteSearch().notes(tx, tree, **where)
         assert rows.by_ids(tx, [hit.asset_id for hit in found.hits])
 
 

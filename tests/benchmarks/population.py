@@ -20,10 +20,10 @@ from epista.contract import keys
 from epista.server import founding
 from epista.server.access import secrets
 from epista.server.stores import audit, experiments, moments, people
-from epista.server.stores.catalog import Catalog
 from epista.server.stores.local import LocalBlobs
-from epista.server.stores.search import sqlite as search
 from epista.server.stores.search.index import Document
+from epista.server.stores.search.sqlite import SqliteSearch
+from epista.server.stores.sqlite import SqliteCatalog
 from epista.server.stores.tables import asset_tags, assets, blobs, uploads, versions, workspaces
 
 RARE_WORD = "q0000017"
@@ -46,7 +46,7 @@ def populate(folder: Path, count: int) -> None:
     for some in _batched(count):
         incoming.write(b"".join(map(_content, some)))
     stored = incoming.finish()
-    catalog = Catalog(folder / "lab.db")
+    catalog = SqliteCatalog(folder / "lab.db")
     catalog.open()
     try:
         for some in _batched(count):
@@ -132,7 +132,7 @@ def _add(tx: Connection, numbers: range, object: str) -> None:
     tx.execute(insert(asset_tags), [{"asset_id": id_, "tag": "qc", "workspace_id": workspace_id} for id_, _, _ in places])
     named = [name for _, _, place in places if (name := keys.experiment_of(place)) is not None]
     experiments.ensure(tx, workspace_id=workspace_id, names=named, user_id=user["id"], at=now)
-    search.index(
+    SqliteSearch().index(
         tx,
         [
             Document(asset_id=id_, workspace_id=workspace_id, key=place, tags=("qc",), meta=_meta(number))

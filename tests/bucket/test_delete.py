@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import text
 
 import epista
-from epista.server.stores.catalog import Catalog
+from epista.server.stores.sqlite import SqliteCatalog
 from tests.makers import Server
 
 
@@ -65,7 +65,7 @@ def test_53_a_failure_midway_hides_nothing(server: Server, http_ws: epista.Works
     for number in range(5):
         http_ws.put(f"d/{number}.txt", f"word{number}")
     # The disk of the catalog fails at the fourth of them.
-    catalog = Catalog(server.folder / "lab.db")
+    catalog = SqliteCatalog(server.folder / "lab.db")
     catalog.open()
     catalog.write(
         lambda tx: tx.execute(

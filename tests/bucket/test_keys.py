@@ -17,7 +17,7 @@ import epista
 from epista.client import experiments
 from epista.contract import assets as wire
 from epista.server import founding
-from epista.server.stores.catalog import Catalog
+from epista.server.stores.sqlite import SqliteCatalog
 from tests.makers import Server
 
 ODD = r"a #?%41 é\x.csv"
@@ -178,7 +178,7 @@ def _fill(tx: Connection) -> None:
 
 def test_06_a_hundred_thousand_keys_list_complete_and_sorted_in_bounded_memory(tmp_path: Path) -> None:
     founding.prepare(tmp_path / "lab", user="ada")
-    catalog = Catalog(tmp_path / "lab" / "lab.db")
+    catalog = SqliteCatalog(tmp_path / "lab" / "lab.db")
     catalog.open()
     catalog.write(_fill)
     catalog.close()

@@ -17,7 +17,7 @@ from typing import Any
 import requests
 
 from epista.server.stores import audit
-from epista.server.stores.catalog import Catalog
+from epista.server.stores.sqlite import SqliteCatalog
 from tests import processes
 from tests.makers import Api, sha256
 
@@ -165,7 +165,7 @@ def verify(api: Api, folder: Path) -> int:
             break
     assert api.ok(api.get("~/audit/verify"))["problems"] == []
     # The chain of the lab itself has no endpoint.
-    catalog = Catalog(folder / "lab.db")
+    catalog = SqliteCatalog(folder / "lab.db")
     try:
         with catalog.read() as tx:
             assert audit.verify(tx, audit.LAB)[2] == []

@@ -19,7 +19,7 @@ from sqlalchemy import Connection, text
 
 from epista.contract.errors import EpistaError, StorageFullError
 from epista.server import founding
-from epista.server.stores.catalog import Catalog
+from epista.server.stores.sqlite import SqliteCatalog
 from tests import processes
 from tests.faults import load
 
@@ -98,7 +98,7 @@ def test_nothing_that_was_acknowledged_while_the_disk_filled_up_is_lost(server: 
 def test_a_transaction_that_sqlite_gives_up_fails_every_write_of_its_group(tmp_path: Path) -> None:
     """When there is no room, SQLite may roll back the whole transaction, and with it the writes that came before."""
     founding.prepare(tmp_path / "lab", user="somebody")
-    catalog = Catalog(tmp_path / "lab" / "lab.db")
+    catalog = SqliteCatalog(tmp_path / "lab" / "lab.db")
     catalog.open()
     catalog.write(lambda tx: tx.execute(text("CREATE TABLE notes (note BLOB)")))
     started, go_on = threading.Event(), threading.Event()
@@ -120,9 +120,9 @@ def test_a_transaction_that_sqlite_gives_up_fails_every_write_of_its_group(tmp_p
         first = pool.submit(catalog.write, wait)
         assert started.wait(30)
         small = pool.submit(note, 10)
-        processes.wait_until(lambda: catalog._jobs.qsize() == 1, "the small write waits")
+        processes.wait_until(lambda: catalog._writer.jobs.qsize() == 1, "the small write waits")
         large = pool.submit(note, 10_000_000)
-        processes.wait_until(lambda: catalog._jobs.qsize() == 2, "the large write waits")
+        processes.wait_until(lambda: catalog._writer.jobs.qsize() == 2, "the large write waits")
         go_on.set()
         outcomes = [done.exception() for done in (first, small, large)]
     with catalog.read() as tx:

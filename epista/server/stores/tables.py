@@ -16,13 +16,13 @@ from sqlalchemy import (
     CursorResult,
     ForeignKey,
     Index,
-    Integer,
     LargeBinary,
     MetaData,
     Table,
-    Text,
     UniqueConstraint,
 )
+
+from epista.server.stores.columns import FreeText, Integer, Text
 
 metadata = MetaData()
 
@@ -97,7 +97,7 @@ experiments = Table(
     Column("workspace_id", ForeignKey("workspaces.id"), nullable=False),
     Column("name", Text, nullable=False),
     Column("number", Text, nullable=False),
-    Column("title", Text),
+    Column("title", FreeText),
     Column("meta", Text, nullable=False),
     # False while only a folder of that name made it known.
     Column("described", Boolean, nullable=False),
@@ -167,8 +167,8 @@ versions = Table(
     Column("tags", Text, nullable=False),
     Column("created_at", Integer, nullable=False),
     Column("author_id", ForeignKey("users.id"), nullable=False),
-    Column("note", Text, nullable=False),
-    Column("notebook", Text),
+    Column("note", FreeText, nullable=False),
+    Column("notebook", FreeText),
     UniqueConstraint("asset_id", "number"),
 )
 
@@ -224,7 +224,7 @@ audit = Table(
     Column("actor", Text, nullable=False),
     Column("token", Text),
     Column("action", Text, nullable=False),
-    Column("target", Text, nullable=False),
+    Column("target", FreeText, nullable=False),
     Column("outcome", Text, nullable=False),
     Column("request_id", Text, nullable=False),
     Column("details", Text, nullable=False),

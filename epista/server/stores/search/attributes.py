@@ -23,7 +23,7 @@ MAX_TEXT = 200
 EXACT = 2**53
 """Integers below this are exact as floats; from here on their digits decide equality."""
 
-_BREAK = "\ue000"
+BREAK = "\ue000"
 # A private-use character is in no folded word, so it stands between values: a phrase never runs from one into the next.
 
 
@@ -110,7 +110,7 @@ def token(path: str, word: str) -> str:
 
 def apart(texts: Iterable[str]) -> str:
     """Join folded texts so that no phrase runs from one into the next."""
-    return f" {_BREAK} ".join(texts)
+    return f" {BREAK} ".join(texts)
 
 
 def lines(meta: Mapping[str, Any]) -> list[str]:

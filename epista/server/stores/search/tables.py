@@ -8,10 +8,11 @@ as it is, so that folding stays in one place.
 
 from __future__ import annotations
 
-from sqlalchemy import Column, Float, ForeignKey, Index, Integer, Table, Text
+from sqlalchemy import Column, Float, ForeignKey, Index, Table
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.schema import CreateIndex, CreateTable
 
+from epista.server.stores.columns import FreeText, Integer, Text
 from epista.server.stores.tables import metadata, versions
 
 # The key is the index for equality and ranges alike: the columns that a type does not use are 0 and ''.
@@ -19,10 +20,10 @@ attributes = Table(
     "attributes",
     metadata,
     Column("workspace_id", Integer, primary_key=True, autoincrement=False),
-    Column("path", Text, primary_key=True),
+    Column("path", FreeText, primary_key=True),
     Column("type", Text, primary_key=True),
     Column("number", Float, primary_key=True),
-    Column("text", Text, primary_key=True),
+    Column("text", FreeText, primary_key=True),
     Column("asset_id", ForeignKey("assets.id"), primary_key=True),
     Index("attributes_by_asset", "asset_id"),
     sqlite_with_rowid=False,
@@ -33,7 +34,7 @@ documents = Table(
     "documents",
     metadata,
     Column("asset_id", ForeignKey("assets.id"), primary_key=True, autoincrement=False),
-    Column("content", Text, nullable=False),
+    Column("content", FreeText, nullable=False),
 )
 
 # Newest first, without sorting a whole workspace for its first page.

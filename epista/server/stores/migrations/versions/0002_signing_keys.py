@@ -7,6 +7,8 @@ Revision ID: 0002
 import sqlalchemy as sa
 from alembic import op
 
+from epista.server.stores.columns import Integer, Text
+
 revision = "0002"
 down_revision = "0001"
 branch_labels = None
@@ -16,8 +18,8 @@ depends_on = None
 def upgrade() -> None:
     op.create_table(
         "signing_keys",
-        sa.Column("id", sa.Integer(), nullable=False),
-        sa.Column("uid", sa.Text(), nullable=False),
+        sa.Column("id", Integer, nullable=False),
+        sa.Column("uid", Text, nullable=False),
         sa.Column("secret", sa.LargeBinary(), nullable=False),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
         sa.Column("retired_at", sa.BigInteger(), nullable=True),

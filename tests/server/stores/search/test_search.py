@@ -1,9 +1,10 @@
-"""Search in SQLite: what is found, by whom, in what order, and by which index."""
+"""Search in SQLite and in PostgreSQL: what is found, by whom, in what order, and by which index."""
 
 from __future__ import annotations
 
 import base64
 import json
+import random
 import re
 import unicodedata
 from collections import Counter
@@ -16,14 +17,14 @@ from typing import Any, cast
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import Connection, create_engine, func, insert, select
+from sqlalchemy import Connection, Engine, create_engine, func, insert, select
 from sqlalchemy.dialects import sqlite as dialect
 from sqlalchemy.schema import DropIndex
 from sqlalchemy.sql import Executable
 
 from epista.contract.errors import InvalidRequestError, SearchSyntaxError
 from epista.contract.keys import experiment_of, name_of
-from epista.server.stores.search import sqlite
+from epista.server.stores.postgres import PostgresCatalog
 from epista.server.stores.search.grammar import (
     MAX_LEVELS,
     MAX_TERMS,
@@ -43,10 +44,20 @@ from epista.server.stores.search.grammar import (
     parse,
 )
 from epista.server.stores.search.index import Counts, Document, Hit, SearchIndex
+from epista.server.stores.search.postgres import PostgresSearch
+from epista.server.stores.search.relational import RelationalSearch
+from epista.server.stores.search.sqlite import SqliteSearch
 from epista.server.stores.search.tables import SQLITE_DDL, attributes, documents, versions_by_age
 from epista.server.stores.tables import asset_tags, assets, blobs, metadata, users, versions, workspaces
+from tests.postgres import Postgres
 
-INDEX: SearchIndex = sqlite
+
+def search(tx: Connection) -> RelationalSearch:
+    """Return the index that belongs to the database."""
+    return PostgresSearch() if tx.dialect.name == "postgresql" else SqliteSearch()
+
+
+INDEXES: tuple[SearchIndex, ...] = (SqliteSearch(), PostgresSearch())
 
 
 @dataclass(kw_only=True)
@@ -100,7 +111,7 @@ def add(tx: Connection, *corpus: Made) -> None:
         )  # fmt: skip
         for tag in set(made.tags):
             tx.execute(insert(asset_tags).values(asset_id=made.id, tag=tag, workspace_id=made.workspace_id))
-    sqlite.index(tx, [document(made) for made in corpus if not made.deleted])
+    search(tx).index(tx, [document(made) for made in corpus if not made.deleted])
 
 
 def document(made: Made) -> Document:
@@ -109,14 +120,38 @@ def document(made: Made) -> Document:
     )
 
 
+@pytest.fixture(params=["sqlite", "postgres"])
+def tx(request: pytest.FixtureRequest) -> Iterator[Connection]:
+    if request.param == "sqlite":
+        with opened() as connection:
+            yield connection
+        return
+    engine: Engine = request.getfixturevalue("searched")
+    with engine.connect() as connection:
+        yield connection
+        connection.rollback()
+
+
 @pytest.fixture
-def tx() -> Iterator[Connection]:
+def on_sqlite() -> Iterator[Connection]:
     with opened() as connection:
         yield connection
 
 
+@pytest.fixture(scope="session")
+def searched(postgres: Postgres) -> Iterator[Engine]:
+    """A database with the schema of a lab, two workspaces and two users; tests roll back."""
+    name = postgres.create()
+    catalog = PostgresCatalog(postgres.url(name), connections=1)
+    catalog.open()
+    catalog.write(_people)
+    yield catalog._writers
+    catalog.close()
+    postgres.drop(name)
+
+
 def opened() -> Connection:
-    """Return a new database with two workspaces and two users."""
+    """Return a new SQLite database with two workspaces and two users."""
     connection = create_engine("sqlite://").connect()
     driver: Any = connection.connection.driver_connection
     driver.deserialize(empty())
@@ -130,13 +165,17 @@ def empty() -> bytes:
     connection.execute(DropIndex(versions_by_age))
     for statement in SQLITE_DDL:
         connection.exec_driver_sql(statement)
-    for number, name in enumerate(AUTHORS, start=1):
-        connection.execute(insert(users).values(id=number, uid=f"u{number}", name=name, is_lab_admin=False, created_at=0))
-    for number in (1, 2):
-        connection.execute(insert(workspaces).values(id=number, uid=f"w{number}", name=f"w{number}", created_at=0))
+    _people(connection)
     connection.commit()
     driver: Any = connection.connection.driver_connection
     return bytes(driver.serialize())
+
+
+def _people(tx: Connection) -> None:
+    for number, name in enumerate(AUTHORS, start=1):
+        tx.execute(insert(users).values(id=number, uid=f"u{number}", name=name, is_lab_admin=False, created_at=0))
+    for number in (1, 2):
+        tx.execute(insert(workspaces).values(id=number, uid=f"w{number}", name=f"w{number}", created_at=0))
 
 
 def hits(tx: Connection, query: str | Tree, *, experiments: Collection[str] | None = None, limit: int = 1000) -> list[Hit]:
@@ -145,7 +184,7 @@ def hits(tx: Connection, query: str | Tree, *, experiments: Collection[str] | No
     found: list[Hit] = []
     after = None
     while True:
-        page = sqlite.find(tx, tree, workspace_id=1, experiments=experiments, limit=limit, after=after)
+        page = search(tx).find(tx, tree, workspace_id=1, experiments=experiments, limit=limit, after=after)
         found += page.hits
         assert len(page.hits) <= limit
         if (after := page.next) is None:
@@ -160,7 +199,7 @@ def keys(tx: Connection, query: str | Tree, **options: Any) -> list[str]:
 
 def count(tx: Connection, query: str | Tree, experiments: Collection[str] | None = None) -> Counts:
     tree = parse(query) if isinstance(query, str) else query
-    return sqlite.count(tx, tree, workspace_id=1, experiments=experiments)
+    return search(tx).count(tx, tree, workspace_id=1, experiments=experiments)
 
 
 # What is found
@@ -196,11 +235,11 @@ def test_60_numbers_and_words_live_under_one_path(tx: Connection) -> None:
 def test_61_old_text_never_matches_again(tx: Connection) -> None:
     add(tx, Made(key="a", tags=["old"], meta={"cell": "old", "n": 1}, content="old"))
 
-    sqlite.index(tx, [Document(asset_id=1, workspace_id=1, key="a", tags=["new"], meta={"cell": "new"}, content="new")])
+    search(tx).index(tx, [Document(asset_id=1, workspace_id=1, key="a", tags=["new"], meta={"cell": "new"}, content="new")])
 
     assert keys(tx, "old") == keys(tx, "user_meta.cell:old") == keys(tx, "user_meta.n:1") == keys(tx, "tags:old") == []
     assert keys(tx, "new") == keys(tx, "user_meta.cell:new") == keys(tx, "tags:new") == ["a"]
-    assert sqlite.content_of(tx, 1) == "new"
+    assert search(tx).content_of(tx, 1) == "new"
 
 
 def test_61_old_versions_never_match(tx: Connection) -> None:
@@ -334,7 +373,7 @@ def test_66_a_key_is_found_as_it_stands(tx: Connection) -> None:
 def test_removed_assets_are_not_found(tx: Connection) -> None:
     add(tx, Made(key="a", content="fox", meta={"n": 1}, tags=["qc"]), Made(key="b", content="fox"))
 
-    sqlite.remove(tx, [1, 99])
+    search(tx).remove(tx, [1, 99])
 
     assert keys(tx, "fox") == ["b"]
     for table in ("attributes", "documents"):
@@ -351,11 +390,11 @@ def test_deleted_assets_are_not_found_even_while_they_are_in_the_index(tx: Conne
 
 
 def test_an_empty_batch_changes_nothing(tx: Connection) -> None:
-    sqlite.index(tx, [])
-    sqlite.remove(tx, [])
+    search(tx).index(tx, [])
+    search(tx).remove(tx, [])
 
     assert count(tx, "").total == 0
-    assert sqlite.content_of(tx, 1) == ""
+    assert search(tx).content_of(tx, 1) == ""
 
 
 # Order, pages and excerpts
@@ -404,10 +443,10 @@ def test_pages_make_up_the_whole_result_in_its_order(tx: Connection, query: str,
 
 def test_a_page_goes_on_where_the_last_one_ended_though_newer_assets_came(tx: Connection) -> None:
     add(tx, *(Made(key=f"{n}", created_at=n) for n in range(6)))
-    first = sqlite.find(tx, Everything(), workspace_id=1, experiments=None, limit=3, after=None)
+    first = search(tx).find(tx, Everything(), workspace_id=1, experiments=None, limit=3, after=None)
     add(tx, Made(key="newer", created_at=100))
 
-    rest = sqlite.find(tx, Everything(), workspace_id=1, experiments=None, limit=3, after=first.next)
+    rest = search(tx).find(tx, Everything(), workspace_id=1, experiments=None, limit=3, after=first.next)
 
     assert [hit.asset_id for hit in first.hits + rest.hits] == [6, 5, 4, 3, 2, 1]
     assert rest.next is None
@@ -424,7 +463,7 @@ BAD_CURSORS = [
 @pytest.mark.parametrize("cursor", BAD_CURSORS)
 def test_a_cursor_from_elsewhere_is_refused(tx: Connection, cursor: str) -> None:
     with pytest.raises(InvalidRequestError, match="this cursor is not from this search"):
-        sqlite.find(tx, Everything(), workspace_id=1, experiments=None, limit=3, after=cursor)
+        search(tx).find(tx, Everything(), workspace_id=1, experiments=None, limit=3, after=cursor)
 
 
 @pytest.mark.parametrize("score", ["NaN", "Infinity", "1", "null"])
@@ -432,7 +471,7 @@ def test_a_cursor_with_an_impossible_score_is_refused(tx: Connection, score: str
     cursor = base64.urlsafe_b64encode(f"[{score}, 1, 1]".encode()).decode()
 
     with pytest.raises(InvalidRequestError):
-        sqlite.find(tx, parse("fox"), workspace_id=1, experiments=None, limit=3, after=cursor)
+        search(tx).find(tx, parse("fox"), workspace_id=1, experiments=None, limit=3, after=cursor)
 
 
 @pytest.mark.parametrize(
@@ -512,7 +551,7 @@ def test_an_unknown_path_has_a_note_that_names_what_the_caller_may_see(tx: Conne
     )
 
     def notes(query: str, experiments: list[str] | None = None) -> tuple[str, ...]:
-        return sqlite.notes(tx, parse(query), workspace_id=1, experiments=experiments)
+        return search(tx).notes(tx, parse(query), workspace_id=1, experiments=experiments)
 
     assert notes("user_meta.temperature:1 fox") == ()
     assert notes("user_meta.temperaturr:1", ["EXP-1"]) == ("no asset has metadata at 'temperaturr'; nearest: 'temperature'",)
@@ -590,7 +629,7 @@ def test_the_largest_queries_are_answered(tx: Connection, query: str) -> None:
     add(tx, Made(key="a"))
 
     assert len(hits(tx, query)) == count(tx, query).total
-    assert sqlite.notes(tx, parse(query), workspace_id=1, experiments=["x"]) is not None
+    assert search(tx).notes(tx, parse(query), workspace_id=1, experiments=["x"]) is not None
 
 
 # Which index answers
@@ -623,29 +662,31 @@ PLANS = {
 
 @pytest.mark.parametrize("experiments", [None, ["EXP-1"]], ids=["all", "some"])
 @pytest.mark.parametrize(("query", "step"), PLANS.items(), ids=PLANS)
-def test_a_query_is_answered_by_its_index(tx: Connection, query: str, step: str, experiments: list[str] | None) -> None:
+def test_a_query_is_answered_by_its_index(on_sqlite: Connection, query: str, step: str, experiments: list[str] | None) -> None:
     tree = parse(query)
-    page, _ = sqlite.page(tx, tree, workspace_id=1, experiments=experiments, limit=100, after=None)
-    groups = sqlite.groups(tx, tree, workspace_id=1, experiments=experiments)
+    page, _ = search(on_sqlite).page(on_sqlite, tree, workspace_id=1, experiments=experiments, limit=100, after=None)
+    groups = search(on_sqlite).groups(on_sqlite, tree, workspace_id=1, experiments=experiments)
 
     if "versions_by_age" in step and experiments:
         step = "SEARCH assets USING INDEX assets_by_experiment (workspace_id=? AND experiment=?)"
-    assert step in plan(tx, page)
-    assert "SCAN assets" not in plan(tx, page)
-    assert "SCAN versions" not in plan(tx, page)
+    assert step in plan(on_sqlite, page)
+    assert "SCAN assets" not in plan(on_sqlite, page)
+    assert "SCAN versions" not in plan(on_sqlite, page)
     if "versions_by_age" not in step:
-        assert step in plan(tx, groups)
-        assert "SCAN assets" not in plan(tx, groups)
+        assert step in plan(on_sqlite, groups)
+        assert "SCAN assets" not in plan(on_sqlite, groups)
 
 
-def test_counting_leaves_out_the_tables_that_no_condition_needs(tx: Connection) -> None:
-    assert not re.search("versions|blobs", plan(tx, sqlite.groups(tx, parse("kind:flow fox"), workspace_id=1, experiments=None)))
+def test_counting_leaves_out_the_tables_that_no_condition_needs(on_sqlite: Connection) -> None:
+    groups = search(on_sqlite).groups(on_sqlite, parse("kind:flow fox"), workspace_id=1, experiments=None)
+
+    assert not re.search("versions|blobs", plan(on_sqlite, groups))
 
 
-def test_replacing_and_removing_go_by_index(tx: Connection) -> None:
+def test_replacing_and_removing_go_by_index(on_sqlite: Connection) -> None:
     for table in ("attributes", "documents", "words"):
         column = "rowid" if table == "words" else "asset_id"
-        found = tx.exec_driver_sql(
+        found = on_sqlite.exec_driver_sql(
             f"EXPLAIN QUERY PLAN DELETE FROM {table} WHERE {column} IN (SELECT value FROM json_each('[1]'))"
         ).all()
         assert found[0][3] in (
@@ -853,5 +894,81 @@ def test_63_every_query_equals_a_brute_force_filter(corpus: list[Made], asked: l
             assert counts.experiment == Counter(made.experiment for made in expected if made.experiment)
             assert counts.tags == Counter(tag for made in expected for tag in made.tags)
             if all(hit.field is None for hit in found) and "fo" not in query:
-                ranked = sqlite.page(tx, tree, workspace_id=1, experiments=None, limit=1, after=None)[1]
+                ranked = search(tx).page(tx, tree, workspace_id=1, experiments=None, limit=1, after=None)[1]
                 assert ranked or [hit.asset_id for hit in found] == newest_first(expected), query
+
+
+# The same on both databases
+
+
+def answers(tx: Connection, query: str, experiments: list[str] | None, limit: int = 2) -> Any:
+    notes = search(tx).notes(tx, parse(query), workspace_id=1, experiments=experiments)
+    return hits(tx, query, experiments=experiments, limit=limit), count(tx, query, experiments), notes
+
+
+@given(corpus=corpora, asked=st.lists(queries, min_size=1, max_size=4), experiments=st.none() | st.just(["EXP-1", "Füchse"]))
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_64_every_query_is_answered_alike_on_both_databases(
+    searched: Engine, corpus: list[Made], asked: list[str], experiments: list[str] | None
+) -> None:
+    with opened() as one, searched.connect() as other:
+        add(one, *corpus)
+        add(other, *corpus)
+        for query in asked:
+            assert answers(one, query, experiments) == answers(other, query, experiments), query
+        other.rollback()
+
+
+WORDS = [
+    "cell", "fox", "plate", "donor", "sample", "control", "stain", "buffer", "spectrum", "CD3-FITC", "HeLa", "2026", "37", "the",
+    "of", "Füchse",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def both(searched: Engine) -> Iterator[tuple[Connection, Connection]]:
+    """One corpus with texts of many lengths, in both databases."""
+    chance = random.Random(64)
+
+    def text(most: int) -> str:
+        return " ".join(chance.choices(WORDS, weights=range(len(WORDS), 0, -1), k=chance.randint(0, most)))
+
+    corpus = [
+        Made(
+            key=f"EXP-{number % 7}/{text(2).replace(' ', '_')}{number}.txt",
+            tags=[text(2) for _ in range(chance.randint(0, 2))],
+            meta={"note": text(20), "n": number, "donor": {"name": text(3)}, "list": [text(2), text(2)]},
+            content=text(chance.choice([0, 10, 100, 100, 2000])),
+            created_at=1_767_225_600_000_000 + number % 50,
+        )
+        for number in range(100)
+    ]
+    corpus += [
+        Made(key="long.txt", content=" ".join(f"w{number}" for number in range(40_000)) + " fox"),
+        Made(key="same.txt", content="nan " * 5000 + "the end"),
+        Made(key="wide.txt", meta={f"k{number}": f"{number:040}" for number in range(15_000)}),
+    ]
+    with opened() as one, searched.connect() as other:
+        add(one, *corpus)
+        add(other, *corpus)
+        yield one, other
+        other.rollback()
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        *WORDS, "cell fox", "the of", "cell OR fox OR donor", "'cell fox'", "fo* the", "ce* OR 'the cell' OR 37", "-cell the",
+        "name:cell the", "name:fox* OR donor", "user_meta.note:'fox plate'", "user_meta.donor.name:ce*", "tags:cell",
+        "fox tags:*", "'cd3 fitc' cell", "cell n", "user_meta:donor", "user_meta:'donor name' OR name:plate", "w15990",
+        "'w15999 w16000 w16001'", "'w31990 w31991 w31992 w31993'",
+        "fox w7", "nan", "'nan nan'", "'nan the end'", "nan the", "user_meta.k14999:00*",
+        "0000000000000000000000000000000000014999", "user_meta.k14998:0000000000000000000000000000000000014998", "w1* end",
+        "user_meta.k7:'0000000000000000000000000000000000000007' k14000",
+    ],
+)  # fmt: skip
+def test_64_texts_of_all_lengths_are_found_and_ranked_alike(both: tuple[Connection, Connection], query: str) -> None:
+    one, other = both
+
+    assert answers(one, query, None, 100) == answers(other, query, None, 100)
+    assert answers(one, query, ["EXP-1", "EXP-2"], 10) == answers(other, query, ["EXP-1", "EXP-2"], 10)

@@ -1,0 +1,386 @@
+"""
+Search in a relational database: trees become conditions on `assets`, the leaves subqueries over the indexes of search.
+
+Everything that the databases have in common; each adds how words are found and ranked. Whatever a user typed is bound, never
+part of the SQL.
+"""
+
+from __future__ import annotations
+
+import difflib
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection, Iterable, Sequence
+from functools import cached_property, partial
+from typing import Any
+
+from sqlalchemy import (
+    CTE,
+    ColumnElement,
+    Connection,
+    Select,
+    and_,
+    func,
+    literal,
+    not_,
+    null,
+    or_,
+    select,
+    true,
+    union_all,
+)
+
+from epista.server.stores.assets import after_all
+from epista.server.stores.search import attributes as attribution
+from epista.server.stores.search import words as folding
+from epista.server.stores.search.grammar import (
+    MAX_INTEGER,
+    All,
+    AnyOf,
+    Between,
+    Everything,
+    Has,
+    MetaBetween,
+    MetaHas,
+    MetaIs,
+    MetaWords,
+    Not,
+    Tree,
+    Value,
+    Words,
+    leaves,
+)
+from epista.server.stores.search.index import Counts, Document, Excerpts, Found, Position, cursor, position
+from epista.server.stores.search.tables import attributes, documents
+from epista.server.stores.tables import asset_tags, assets, blobs, users, versions
+
+# The blob as an outer join, because a database leaves it out where no condition uses it.
+_CURRENT = assets.join(versions, versions.c.id == assets.c.head_id).outerjoin(blobs, blobs.c.id == versions.c.blob_id)
+
+_ABOVE_ALL = -1e300
+"""A score that comes before every other: the lower, the more relevant."""
+
+_NEAREST_OF = 1000
+"""How many paths are looked at for the one that was meant."""
+
+
+class RelationalSearch(ABC):
+    """A search index in the tables of a catalog."""
+
+    max_joins = 2**31
+    """How many subqueries of one statement the database may take for joins, whose order it tries to find out."""
+
+    @abstractmethod
+    def index(self, tx: Connection, documents: Iterable[Document]) -> None:
+        """Index documents, each in place of what was there of its asset."""
+
+    @abstractmethod
+    def remove(self, tx: Connection, asset_ids: Iterable[int]) -> None:
+        """Take assets out of the index; those that are not in it are passed over."""
+
+    @abstractmethod
+    def matching(self, leaves: Sequence[Tree], *, every: bool) -> Select[Any]:
+        """Select the ids of the assets that satisfy all of *leaves* (`Words`, `MetaWords`), or any."""
+
+    @abstractmethod
+    def ranking(self, tx: Connection, terms: Sequence[Words], *, every: bool) -> CTE:
+        """Return the assets that satisfy all of *terms*, or any, as ``id, score``: the lower, the more relevant."""
+
+    @abstractmethod
+    def among(self, column: ColumnElement[Any], values: Sequence[str] | Sequence[int]) -> ColumnElement[bool]:
+        """Return the condition that *column* is one of *values*: one bound parameter, however many they are."""
+
+    def unindexed(self, column: ColumnElement[Any]) -> ColumnElement[Any]:
+        """Return *column* such that no index is chosen for it, where a database needs to be told."""
+        return column
+
+    def by_age(self) -> ColumnElement[bool]:
+        """Return a condition that is true of all, and makes the database walk by age, where it needs to be told."""
+        return true()
+
+    def content_of(self, tx: Connection, asset_id: int) -> str:
+        """Return the text from inside an asset as it was indexed, empty if there is none."""
+        return tx.execute(select(documents.c.content).where(documents.c.asset_id == asset_id)).scalar() or ""
+
+    def find(
+        self, tx: Connection, tree: Tree, *, workspace_id: int, experiments: Collection[str] | None, limit: int, after: str | None
+    ) -> Found:
+        """Return one page of the live assets that satisfy *tree* at their current version."""
+        statement, ranked = self.page(tx, tree, workspace_id=workspace_id, experiments=experiments, limit=limit, after=after)
+        rows = tx.execute(statement).all()
+        excerpts = Excerpts(tree, partial(_current, tx), partial(self.content_of, tx))
+        hits = [excerpts.hit(row.id, row.key) for row in rows[:limit]]
+        if len(rows) <= limit:
+            return Found(hits, None)
+        last = rows[limit - 1]
+        return Found(hits, cursor(Position(ranked, last.created_at, last.id)))
+
+    def count(self, tx: Connection, tree: Tree, *, workspace_id: int, experiments: Collection[str] | None) -> Counts:
+        """Count everything that `find` would return over all its pages."""
+        counts = Counts(total=0, kind={}, format={}, experiment={}, tags={})
+        total = 0
+        for row in tx.execute(self.groups(tx, tree, workspace_id=workspace_id, experiments=experiments)):
+            if row.tag is not None:
+                counts.tags[row.tag] = row.number
+                continue
+            total += row.number
+            for facet, value in ((counts.kind, row.kind), (counts.format, row.format), (counts.experiment, row.experiment)):
+                if value is not None:
+                    facet[value] = facet.get(value, 0) + row.number
+        return counts._replace(total=total)
+
+    def notes(self, tx: Connection, tree: Tree, *, workspace_id: int, experiments: Collection[str] | None) -> tuple[str, ...]:
+        """Return a sentence for each path of metadata in *tree* that no asset has, as far as the caller may know."""
+        asked = {leaf.path: None for leaf in leaves(tree) if isinstance(leaf, MetaHas | MetaWords | MetaIs | MetaBetween)}
+        visible = self._visible(workspace_id, experiments, hinted=True)
+
+        def known(path: str) -> bool:
+            holder = select(literal(1)).select_from(attributes.join(assets, assets.c.id == attributes.c.asset_id))
+            there = and_(attributes.c.workspace_id == workspace_id, attributes.c.path == path)
+            return tx.execute(holder.where(there, visible).limit(1)).first() is not None
+
+        found = []
+        for path in asked:
+            if not known(path):
+                paths = _distinct(tx, attributes.c.path, attributes.c.workspace_id == workspace_id, limit=_NEAREST_OF)
+                # Only a path that the caller may know is named.
+                near = filter(known, difflib.get_close_matches(path, [other for other in paths if other != attribution.TAGS]))
+                nearest = "".join(f"; nearest: {attribution.shown(other)!r}" for other in list(near)[:1])
+                found.append(f"no asset has metadata at {attribution.shown(path)!r}{nearest}")
+        return tuple(found)
+
+    def page(
+        self, tx: Connection, tree: Tree, *, workspace_id: int, experiments: Collection[str] | None, limit: int, after: str | None
+    ) -> tuple[Select[Any], bool]:
+        """Return the statement of `find`, one row more than *limit*, and whether relevance decides the order."""
+        terms = [leaf for leaf in leaves(tree, positive=True) if isinstance(leaf, Words) and leaf.field != "meta"]
+        source = _CURRENT
+        score: ColumnElement[Any] = null()
+        rest = tree
+        if terms:
+            # Words that every hit has are found and ranked in one go. Others only rank; what they demand is a condition.
+            alone = tree.items if isinstance(tree, All) else (tree,)
+            every = all(term in alone for term in terms)
+            ranking = self.ranking(tx, terms, every=every)
+            source = source.join(ranking, ranking.c.id == assets.c.id, isouter=not every)
+            score = ranking.c.score if every else func.coalesce(ranking.c.score, 0.0)
+            if every:
+                rest = All(tuple(item for item in alone if item not in terms))
+        visible = self._visible(workspace_id, experiments, hinted=_hinted(tree, experiments))
+        condition = and_(visible, _Conditions(self, tx, workspace_id).of(rest))
+        age = [versions.c.created_at, assets.c.id]
+        statement = select(assets.c.id, assets.c.key, versions.c.created_at, score.label("score"))
+        statement = statement.select_from(source).where(condition).limit(limit + 1)
+        if experiments is None and not terms and not _selective(tree):
+            statement = statement.where(self.by_age())
+        if after is not None:
+            last = position(after, ranked=bool(terms))
+            if terms:
+                # Its score as of now. If it is no hit any more there is none, and the first page comes again.
+                shown = select(literal(1)).select_from(assets).where(assets.c.id == last.asset_id)
+                is_seen = tx.execute(shown.where(self._visible(workspace_id, experiments, hinted=True))).first() is not None
+                then = select(ranking.c.score).where(ranking.c.id == last.asset_id).scalar_subquery()
+                last_score = func.coalesce(then, _ABOVE_ALL if every else 0.0) if is_seen else literal(_ABOVE_ALL)
+                statement = statement.where(or_(score > last_score, and_(score == last_score, _older(last))))
+            else:
+                statement = statement.where(versions.c.created_at <= last.created_at, _older(last))
+        order = [part.desc() for part in age]
+        return statement.order_by(score.asc(), *order) if terms else statement.order_by(*order), bool(terms)
+
+    def groups(self, tx: Connection, tree: Tree, *, workspace_id: int, experiments: Collection[str] | None) -> Select[Any]:
+        """Return the statement of `count`: hits by kind, format and experiment, then hits by tag."""
+        used = any(
+            isinstance(leaf, Between) or (isinstance(leaf, Value) and leaf.field in ("author", "sha256")) for leaf in leaves(tree)
+        )
+        source = _CURRENT if used else assets
+        visible = self._visible(workspace_id, experiments, hinted=_hinted(tree, experiments))
+        hits = (
+            select(assets.c.id, assets.c.kind, assets.c.format, assets.c.experiment)
+            .select_from(source)
+            .where(visible, _Conditions(self, tx, workspace_id).of(tree))
+            .cte("hits")
+            .prefix_with("MATERIALIZED")
+        )
+        by_kind = [hits.c.kind, hits.c.format, hits.c.experiment]
+        alike = select(*by_kind, null().label("tag"), func.count().label("number")).group_by(*by_kind)
+        tagged = (
+            select(null(), null(), null(), asset_tags.c.tag, func.count())
+            .select_from(hits.join(asset_tags, asset_tags.c.asset_id == hits.c.id))
+            .group_by(asset_tags.c.tag)
+        )
+        return select(union_all(alike, tagged).subquery())
+
+    def _visible(self, workspace_id: int, experiments: Collection[str] | None, *, hinted: bool) -> ColumnElement[bool]:
+        """Return what the caller may see; *hinted* keeps the database from finding it by index."""
+        workspace: ColumnElement[Any] = assets.c.workspace_id
+        experiment: ColumnElement[Any] = assets.c.experiment
+        if hinted:
+            workspace, experiment = self.unindexed(workspace), self.unindexed(experiment)
+        conditions = [workspace == workspace_id, assets.c.deleted_at.is_(None)]
+        if experiments is not None:
+            conditions.append(self.among(experiment, sorted(experiments)))
+        return and_(*conditions)
+
+
+class _Conditions:
+    """Turns trees of one workspace into conditions on assets, with their current versions and blobs joined."""
+
+    def __init__(self, search: RelationalSearch, tx: Connection, workspace_id: int) -> None:
+        self._search = search
+        self._tx = tx
+        self._workspace_id = workspace_id
+        self._joins = 0
+
+    def of(self, tree: Tree) -> ColumnElement[bool]:
+        match tree:
+            case Everything():
+                return true()
+            case All(items):
+                return self._several(items, and_, every=True)
+            case AnyOf(items):
+                return self._several(items, or_, every=False)
+            case Not(item):
+                return not_(self.of(item))
+            case Words() | MetaWords():
+                return self._in(self._search.matching([tree], every=True))
+            case Value():
+                return self._value(tree)
+            case Has(field):
+                return self._has(field)
+            case Between(field, low, high):
+                return between(blobs.c.size if field == "size" else versions.c.created_at, low, high)
+            case MetaHas(path):
+                return self._attribute(attributes.c.path == path)
+            case MetaIs(path, value):
+                same = [attributes.c[name] == part for name, part in zip(value._fields, value, strict=True)]
+                return self._attribute(*same)
+            case MetaBetween(path, type_, low, high):
+                within = between(attributes.c.number, low, high)
+                return self._attribute(attributes.c.path == path, attributes.c.type == type_, within)
+
+    def _several(self, items: Sequence[Tree], joined: Callable[..., ColumnElement[bool]], *, every: bool) -> ColumnElement[bool]:
+        # One question for all words at this level.
+        wanted = [item for item in items if isinstance(item, Words | MetaWords)]
+        parts = [self.of(item) for item in items if not isinstance(item, Words | MetaWords)]
+        if wanted:
+            parts.insert(0, self._in(self._search.matching(wanted, every=every)))
+        return joined(*parts) if parts else true()
+
+    def _value(self, wanted: Value) -> ColumnElement[bool]:
+        value, prefix = wanted.value, wanted.prefix
+        match wanted.field:
+            case "key":
+                # The workspace once more, without the hint: these two are an index.
+                return and_(assets.c.workspace_id == self._workspace_id, _same(assets.c.key, value, prefix=prefix))
+            case "kind":
+                return _same(assets.c.kind, value.upper(), prefix=prefix)
+            case "format":
+                return _same(assets.c.format, value, prefix=prefix)
+            case "sha256":
+                named = blobs.alias("named")
+                those = select(named.c.id).where(_same(named.c.sha256, value, prefix=prefix))
+                return versions.c.blob_id.in_(those)
+            case "author":
+                fitting_ids = [id_ for id_, name in self._authors if _fits(name, wanted)]
+                return self._search.among(versions.c.author_id, fitting_ids)
+            case "experiment":
+                fitting = [name for name in self._experiments if _fits(name, wanted)]
+                there = and_(assets.c.workspace_id == self._workspace_id, self._search.among(assets.c.experiment, fitting))
+                # At the root there is none, and NOT of that must hold. The index is left to the list.
+                return and_(self._search.unindexed(assets.c.experiment).is_not(None), there)
+            case "tags":
+                tagged = [attributes.c.type == "string", attributes.c.number == 0.0]
+                return self._attribute(
+                    attributes.c.path == attribution.TAGS, *tagged, attributes.c.text == attribution.exact(value)
+                )
+
+    def _has(self, field: str) -> ColumnElement[bool]:
+        if field == "experiment":
+            return assets.c.experiment.is_not(None)
+        if field == "tags":
+            return self._attribute(attributes.c.path == attribution.TAGS)
+        # Every path of metadata begins with a dot, and nothing else does.
+        return self._attribute(attributes.c.path >= ".", attributes.c.path < "/")
+
+    def _attribute(self, *conditions: ColumnElement[bool]) -> ColumnElement[bool]:
+        mine = attributes.c.workspace_id == self._workspace_id
+        return self._in(select(attributes.c.asset_id).where(mine, *conditions))
+
+    def _in(self, found: Select[Any]) -> ColumnElement[bool]:
+        self._joins += 1
+        condition = assets.c.id.in_(found)
+        return condition if self._joins <= self._search.max_joins else condition.is_(True)
+
+    # People and experiments are few. Compared here, because databases differ in what they know of case.
+    @cached_property
+    def _authors(self) -> list[tuple[int, str]]:
+        return [(row.id, row.name) for row in self._tx.execute(select(users.c.id, users.c.name))]
+
+    @cached_property
+    def _experiments(self) -> list[str]:
+        return _distinct(self._tx, assets.c.experiment, assets.c.workspace_id == self._workspace_id)
+
+
+def _hinted(tree: Tree, experiments: Collection[str] | None) -> bool:
+    # A database that takes a workspace for ten assets needs to be told: only for few experiments, and nothing better, is that
+    # index worth it; otherwise the condition leads, or age does, so that the first page needs no sorting.
+    return experiments is None or _selective(tree)
+
+
+def _selective(tree: Tree) -> bool:
+    """Whether *tree* has a better beginning than all assets of the workspace."""
+    match tree:
+        case All(items):
+            return any(map(_selective, items))
+        case AnyOf(items):
+            return all(map(_selective, items))
+        case Value(field):
+            return field not in ("kind", "format", "author")
+        case Words() | MetaHas() | MetaWords() | MetaIs() | MetaBetween():
+            return True
+    return False
+
+
+def _older(last: Position) -> ColumnElement[bool]:
+    """Return the condition of standing after *last* among those of the same score."""
+    age = versions.c.created_at
+    return or_(age < last.created_at, and_(age == last.created_at, assets.c.id < last.asset_id))
+
+
+def between(value: ColumnElement[Any], low: float | None, high: float | None) -> ColumnElement[bool]:
+    """Return the condition that *value* lies between the ends, which are included; None is open."""
+    ends = [value >= low] if low is not None else []
+    if high is not None:
+        ends.append(value <= high)
+    return and_(*ends) if ends else true()
+
+
+def _same(value: ColumnElement[Any], wanted: str, *, prefix: bool) -> ColumnElement[bool]:
+    if not prefix:
+        return value == wanted
+    after = after_all(wanted)
+    return and_(value >= wanted, value < after) if after else value >= wanted
+
+
+def _fits(name: str, wanted: Value) -> bool:
+    name = folding.caseless(name)
+    return name.startswith(wanted.value) if wanted.prefix else name == wanted.value
+
+
+def _current(tx: Connection, asset_id: int) -> tuple[str, str]:
+    """Return tags and metadata of an asset's current version, as JSON."""
+    found = select(versions.c.tags, versions.c.meta).join(assets, assets.c.head_id == versions.c.id)
+    tags, meta = tx.execute(found.where(assets.c.id == asset_id)).one()
+    return tags, meta
+
+
+def folded(text: str) -> str:
+    """Return the folded words of *text*, a space between them."""
+    return " ".join(folding.split(text))
+
+
+def _distinct(tx: Connection, of: ColumnElement[str], where: ColumnElement[bool], *, limit: int = MAX_INTEGER) -> list[str]:
+    """Return the distinct values of a column in order, jumping along its index from each to the next."""
+    found = select(func.min(of).label("value")).where(where).cte("found", recursive=True)
+    following = select(func.min(of)).where(where, of > found.c.value).scalar_subquery()
+    found = found.union_all(select(following).where(found.c.value.is_not(None)))
+    return list(tx.execute(select(found.c.value).where(found.c.value.is_not(None)).limit(limit)).scalars())
