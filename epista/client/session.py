@@ -95,6 +95,11 @@ class Session:
         return self._wire.url
 
     @property
+    def location(self) -> str:
+        """The server's address, or the folder of an embedded lab: what another process would open."""
+        return self._location
+
+    @property
     def name(self) -> str:
         """The workspace, by the name or id it was asked for; without one, the only one there is, looked up once."""
         with self._choosing:

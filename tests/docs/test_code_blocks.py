@@ -18,8 +18,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import pytest
 
+import epista
+from epista.client.filesystem import EpistaFileSystem
 from epista.serializers import registry
 from epista.server.config import SETTINGS
 
@@ -115,11 +118,15 @@ def page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Page]:
     # What a page registers is gone with the page.
     monkeypatch.setattr(registry, "_by_name", dict(registry._by_name))
     monkeypatch.setattr(registry, "_by_extension", dict(registry._by_extension))
+    # As the entry point does where Epista is installed.
+    fsspec.register_implementation("epista", EpistaFileSystem, clobber=True)
     Path("plate1.csv").write_text("well,count\nA1,17\nA2,23\n", encoding="utf-8")
     Path("raw").mkdir()
     Path("raw", "readings.txt").write_text("0.41 0.39\n", encoding="utf-8")
     opened = Page(tmp_path)
     yield opened
+    epista.use(None)
+    EpistaFileSystem.clear_instance_cache()
     opened.close()
 
 
