@@ -69,11 +69,11 @@ _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
 
-class MissingFileError(KeyNotFoundError, FileNotFoundError):
+class PathNotFoundError(KeyNotFoundError, FileNotFoundError):
     """Nothing is at this path."""
 
 
-class ExistingFileError(ConflictError, FileExistsError):
+class PathExistsError(ConflictError, FileExistsError):
     """Something is at this path already."""
 
 
@@ -117,9 +117,8 @@ class EpistaTransaction(Transaction):  # type: ignore[misc]  # fsspec has no typ
                 # A path that was written twice is what it was the last time.
                 sent = {file.key: file for file in files if file.send()}
                 if sent:
-                    first = next(iter(sent.values()))
-                    with _as_file_errors(first.path):
-                        _commit(first.here, [file.placed() for file in sent.values()])
+                    with _as_file_errors(*sent):
+                        _commit(next(iter(sent.values())).here, [file.placed() for file in sent.values()])
         finally:
             self.files.clear()
             for file in files:
@@ -426,10 +425,11 @@ class EpistaFileSystem(AbstractFileSystem, metaclass=_Placed):  # type: ignore[m
             bulk.pairs.append((str(path), rpath))
             return
         here = self._here()
-        with _as_file_errors(rpath, mode):
-            size = path.stat().st_size
-            callback.set_size(size)
-            objects.put_file(here, rpath, path, expect=_expected(mode))
+        size = path.stat().st_size
+        callback.set_size(size)
+        key = assets.target(here, rpath)
+        with _as_file_errors(key, mode=mode):
+            objects.put_file(here, key, path, expect=_expected(mode))
         callback.relative_update(size)
 
     def pipe(self, path: Any, value: bytes | None = None, **kwargs: Any) -> None:
@@ -447,8 +447,10 @@ class EpistaFileSystem(AbstractFileSystem, metaclass=_Placed):  # type: ignore[m
             with self.open(path, "xb" if mode == "create" else "wb") as sink:
                 sink.write(value)
             return
-        with _as_file_errors(path, mode):
-            objects.put(self._here(), path, bytes(value), expect=_expected(mode))
+        here = self._here()
+        key = assets.target(here, path)
+        with _as_file_errors(key, mode=mode):
+            objects.put(here, key, bytes(value), expect=_expected(mode))
 
     def copy(
         self,
@@ -462,9 +464,9 @@ class EpistaFileSystem(AbstractFileSystem, metaclass=_Placed):  # type: ignore[m
         """Copy files without moving bytes, all or nothing; metadata and tags come along."""
         pairs = self._pairs(path1, path2, recursive, maxdepth, on_error)
         if pairs:
-            with _as_file_errors(pairs[0][1]):
-                here = self._here()
-                wanted = tuple(CopyObject(source=source, target=assets.target(here, to)) for source, to in pairs)
+            here = self._here()
+            wanted = tuple(CopyObject(source=source, target=assets.target(here, to)) for source, to in pairs)
+            with _as_file_errors(*(one.target for one in wanted)):
                 request = CopyObjects(
                     workspace=here.name, objects=wanted, experiment=here.experiment_name, notebook=here.notebook
                 )
@@ -487,9 +489,9 @@ class EpistaFileSystem(AbstractFileSystem, metaclass=_Placed):  # type: ignore[m
         if not pairs and isinstance(path1, str) and not has_magic(path1):
             raise _is_folder(self._strip_protocol(path1), "mv(..., recursive=True) moves a folder")
         if moved:
-            with _as_file_errors(moved[0][1]):
-                here = self._here()
-                wanted = tuple(MoveObject(source=source, target=assets.target(here, to)) for source, to in moved)
+            here = self._here()
+            wanted = tuple(MoveObject(source=source, target=assets.target(here, to)) for source, to in moved)
+            with _as_file_errors(*(one.target for one in wanted)):
                 request = MoveObjects(
                     workspace=here.name, objects=wanted, experiment=here.experiment_name, notebook=here.notebook
                 )
@@ -615,11 +617,11 @@ class EpistaFileSystem(AbstractFileSystem, metaclass=_Placed):  # type: ignore[m
             return download.to_memory(here, wanted, Progress())
         return b"".join(download.stream(here, wanted, first, stop, Progress()))
 
-    def _bring(self, wanted: Info | str | MissingFileError, lpath: Any, callback: Any = DEFAULT_CALLBACK) -> None:
+    def _bring(self, wanted: Info | str | PathNotFoundError, lpath: Any, callback: Any = DEFAULT_CALLBACK) -> None:
         """Bring a file to *lpath*; a folder becomes a folder."""
         if isinstance(wanted, str):
             wanted = self._look(wanted) or _missing(wanted)
-        if isinstance(wanted, MissingFileError):
+        if isinstance(wanted, PathNotFoundError):
             raise wanted
         target = Path(lpath)
         if wanted["type"] == "directory":
@@ -643,7 +645,7 @@ class EpistaFileSystem(AbstractFileSystem, metaclass=_Placed):  # type: ignore[m
         hashes |= zip(data, sent, strict=True)
         put = [PutObject(key=places[path], sha256=hashes[path], expect=_expected(mode)) for path in contents]
         if put:
-            with _as_file_errors(next(iter(contents)), mode):
+            with _as_file_errors(*places.values(), mode=mode):
                 _commit(here, put)
 
     def _pairs(
@@ -722,8 +724,7 @@ class WrittenFile(io.BufferedIOBase):
         self.path = path
         self.mode = mode
         self.autocommit = autocommit
-        with _as_file_errors(path, "create" if mode == "xb" else "overwrite"):
-            self.key = assets.target(self.here, path)
+        self.key = assets.target(self.here, path)
         # An error that is being handled already is none of this file's.
         self._amid = sys.exception()
         self._file: Any = io.BytesIO()
@@ -813,7 +814,7 @@ class WrittenFile(io.BufferedIOBase):
         """Send the bytes if that is still to be done, and return whether there are any to commit."""
         if self._file is not None:
             file, self._file = self._file, None
-            with file, _as_file_errors(self.path):
+            with file:
                 if isinstance(file, io.BytesIO):
                     self._sha256 = upload.send_bytes(self.here, file.getvalue(), Progress())
                 else:
@@ -830,7 +831,7 @@ class WrittenFile(io.BufferedIOBase):
         """Make a version of what was written."""
         if self._file is None and self._sha256 is None:
             return
-        with _as_file_errors(self.path, "create" if self.mode == "xb" else "overwrite"):
+        with _as_file_errors(self.key, mode="create" if self.mode == "xb" else "overwrite"):
             if isinstance(self._file, io.BytesIO):
                 objects.put(self.here, self.key, self._file.getvalue(), expect=self._expect)
             elif self._file is not None:
@@ -1007,32 +1008,32 @@ def _tried(work: Callable[[_Item], _Result], on_error: str) -> Callable[[_Item],
 
 
 @contextlib.contextmanager
-def _as_file_errors(path: str, mode: str = "overwrite") -> Iterator[None]:
+def _as_file_errors(*paths: str, mode: str = "overwrite") -> Iterator[None]:
     """Make errors those of a file system besides their own class, where there is such."""
     try:
         yield
-    except (MissingFileError, ExistingFileError, FolderInTheWayError, FileInTheWayError, IsFolderError):
+    except (PathNotFoundError, PathExistsError, FolderInTheWayError, FileInTheWayError, IsFolderError):
         raise
     except KeyNotFoundError as error:
         if folder := error.details.get("folder"):
             raise _is_folder(str(folder), error.hint or "") from error
-        raise _also(MissingFileError, error, errno.ENOENT) from error
+        raise _also(PathNotFoundError, error, errno.ENOENT) from error
     except InvalidKeyError as error:
         if error.message.endswith("is a folder"):
             raise _also(IsFolderError, error, errno.EISDIR) from error
         raise
     except ConflictError as error:
         way = str(error.details.get("found", ""))
-        if way.startswith(path + "/"):
+        if any(way.startswith(path + "/") for path in paths):
             raise _also(FolderInTheWayError, error, errno.EISDIR) from error
-        if path.startswith(way + "/"):
+        if any(path.startswith(way + "/") for path in paths):
             raise _also(FileInTheWayError, error, errno.ENOTDIR) from error
         if mode == "create":
-            raise _also(ExistingFileError, error, errno.EEXIST) from error
+            raise _also(PathExistsError, error, errno.EEXIST) from error
         raise
 
 
-_E = TypeVar("_E", MissingFileError, ExistingFileError, FolderInTheWayError, FileInTheWayError, IsFolderError)
+_E = TypeVar("_E", PathNotFoundError, PathExistsError, FolderInTheWayError, FileInTheWayError, IsFolderError)
 
 
 def _also(kind: type[_E], error: EpistaError, number: int) -> _E:
@@ -1041,14 +1042,14 @@ def _also(kind: type[_E], error: EpistaError, number: int) -> _E:
     return made
 
 
-def _missing(path: str) -> MissingFileError:
+def _missing(path: str) -> PathNotFoundError:
     folder = path.rpartition("/")[0]
     hint = f"epista ls {folder}/" if folder else "epista ls"
-    return _also(MissingFileError, KeyNotFoundError(f"nothing is at {path!r}", hint=hint), errno.ENOENT)
+    return _also(PathNotFoundError, KeyNotFoundError(f"nothing is at {path!r}", hint=hint), errno.ENOENT)
 
 
-def _existing(path: str) -> ExistingFileError:
-    return _also(ExistingFileError, ConflictError(f"something is at {path!r} already"), errno.EEXIST)
+def _existing(path: str) -> PathExistsError:
+    return _also(PathExistsError, ConflictError(f"something is at {path!r} already"), errno.EEXIST)
 
 
 def _is_folder(path: str, hint: str) -> IsFolderError:
