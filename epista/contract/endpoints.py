@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from epista.contract import assets, audit, experiments, links, messages, objects, signing_keys, tokens, workspaces
+from epista.contract import assets, audit, experiments, links, messages, objects, signing_keys, tokens, uploads, workspaces
 
 API = "/api/v1"
 """Where every endpoint begins."""
@@ -82,6 +82,12 @@ ENDPOINTS = (
     Endpoint("objects.restore", "POST", _WS + "/restore", "write", objects.RestoreAsset, assets.Asset),
     Endpoint("objects.copy", "POST", _WS + "/copy", "write", objects.CopyObjects, objects.Assets),
     Endpoint("objects.move", "POST", _WS + "/move", "write", objects.MoveObjects, objects.Assets),
+    Endpoint("uploads.create", "POST", _WS + "/uploads", "write", uploads.CreateUpload, uploads.Upload),
+    Endpoint("uploads.find", "GET", _WS + "/uploads", "write", uploads.FindUploads, uploads.Uploads, retry="safe"),
+    Endpoint("uploads.get", "GET", _WS + "/uploads/{upload}", "write", uploads.GetUpload, uploads.UploadParts, retry="safe"),
+    Endpoint("uploads.put_part", "PUT", _WS + "/uploads/{upload}/parts/{number}", "write", uploads.PutPart, uploads.Part, raw="up", retry="safe"),
+    Endpoint("uploads.complete", "POST", _WS + "/uploads/{upload}/complete", "write", uploads.CompleteUpload, uploads.CompletedUpload, retry="safe"),
+    Endpoint("uploads.abort", "DELETE", _WS + "/uploads/{upload}", "write", uploads.AbortUpload, messages.Done, retry="safe"),
     Endpoint("links.create", "POST", _WS + "/links", "read", links.CreateLink, links.Link, retry="safe"),
     Endpoint("links.open", "GET", API + "/links/{link}/{name}", None, links.OpenLink, None, raw="down", retry="safe"),
     Endpoint("audit.find", "GET", _WS + "/audit", "admin", audit.ReadAudit, audit.AuditPage, retry="safe"),

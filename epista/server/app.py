@@ -32,7 +32,7 @@ from epista.server.routes.frames import FrameDownload, FrameUpload
 from epista.server.routes.limits import RateLimit
 from epista.server.routes.metrics import Metrics
 from epista.server.routes.requests import Requests
-from epista.server.routes.transfers import Download, KeyStream, LinkDownload, Upload
+from epista.server.routes.transfers import Download, KeyStream, LinkDownload, PartUpload, Upload
 from epista.server.routes.turns import SLOW_THREADS, Turns
 from epista.server.services.assets import Assets
 from epista.server.services.audit import Audit
@@ -44,6 +44,7 @@ from epista.server.services.objects import Objects
 from epista.server.services.resources import Resources, Trail
 from epista.server.services.signing_keys import SigningKeys
 from epista.server.services.tokens import Owner, Tokens
+from epista.server.services.uploads import Uploads
 from epista.server.services.workspaces import Workspaces
 from epista.server.stores import moments
 from epista.server.stores.blobs import BlobStore
@@ -77,6 +78,7 @@ def create_app(config: Config, *, owner: Owner | None = None, clock: moments.Clo
     assets, objects = Assets(resources), Objects(resources)
     frames = Frames(resources, objects)
     links = Links(resources, tokens)
+    uploads = Uploads(resources, objects)
     services: dict[str, Any] = {
         "tokens": tokens,
         "workspaces": Workspaces(resources, address_of(config)),
@@ -85,6 +87,7 @@ def create_app(config: Config, *, owner: Owner | None = None, clock: moments.Clo
         "objects": objects,
         "frames": frames,
         "links": links,
+        "uploads": uploads,
         "audit": Audit(resources),
         "lab": Lab(resources, folder),
         "signing_keys": SigningKeys(resources),
@@ -101,6 +104,7 @@ def create_app(config: Config, *, owner: Owner | None = None, clock: moments.Clo
     raw = {
         "objects.upload": Upload(BY_NAME["objects.upload"], door, objects),
         "objects.content": Download(BY_NAME["objects.content"], door, objects.content, blobs),
+        "uploads.put_part": PartUpload(BY_NAME["uploads.put_part"], door, uploads),
         "links.open": LinkDownload(BY_NAME["links.open"], door, links, blobs),
         "frames.send": FrameUpload(BY_NAME["frames.send"], door, frames),
         "frames.read": FrameDownload(BY_NAME["frames.read"], door, frames),

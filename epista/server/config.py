@@ -57,6 +57,12 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """The address that people use, where a proxy stands in front."""
     max_upload_bytes: int = 1024**4
     """The largest object."""
+    part_bytes: int = 16 * 1024**2
+    """How large the parts of an upload in parts are, but for objects that would have more than 10,000 of them."""
+    upload_seconds: int = 7 * 24 * 3600
+    """How long an upload in parts may take, with all its interruptions, before `gc` removes it."""
+    max_incomplete_uploads: int = 100
+    """How many uploads in parts one user may have under way in a workspace."""
     max_json_bytes: int = 64 * 1024**2
     """The largest JSON request."""
     requests_per_minute: int = 12_000
@@ -102,6 +108,9 @@ _STORE = re.compile(r"(s3|gs|az)://[A-Za-z0-9][A-Za-z0-9._-]+(/[^/?#\s]+)*/?")
 _LEAST = {
     "database_connections": 1,
     "max_upload_bytes": 1,
+    "part_bytes": 1024,
+    "upload_seconds": 1,
+    "max_incomplete_uploads": 1,
     "max_json_bytes": 1,
     "requests_per_minute": 0,
     "max_streams": 1,

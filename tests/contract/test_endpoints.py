@@ -20,6 +20,7 @@ from epista.server.services.links import Links
 from epista.server.services.objects import Objects
 from epista.server.services.signing_keys import SigningKeys
 from epista.server.services.tokens import Tokens
+from epista.server.services.uploads import Uploads
 from epista.server.services.workspaces import Workspaces
 
 SERVICES: dict[str, type] = {
@@ -32,11 +33,12 @@ SERVICES: dict[str, type] = {
     "objects": Objects,
     "signing_keys": SigningKeys,
     "tokens": Tokens,
+    "uploads": Uploads,
     "workspaces": Workspaces,
 }
 
 # Raw rows whose bytes a handler moves along a plan of more than one step.
-IN_STEPS = {"objects.upload": "receive"}
+IN_STEPS = {"objects.upload": "receive", "uploads.put_part": "receive"}
 
 every_row = pytest.mark.parametrize("row", ENDPOINTS, ids=[row.name for row in ENDPOINTS])
 

@@ -73,6 +73,12 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     "objects.restore": {"key": "EXP-1/gone.csv"},
     "objects.copy": {"objects": [{"source": "EXP-1/plate.csv", "target": "EXP-2/plate.csv"}]},
     "objects.move": {"objects": [{"source": "EXP-1/", "target": "EXP-2/"}]},
+    "uploads.create": {"size_bytes": 1000},
+    "uploads.find": {},
+    "uploads.get": {"upload": "UPLOAD"},
+    "uploads.put_part": {"upload": "UPLOAD", "number": 1},
+    "uploads.complete": {"upload": "UPLOAD"},
+    "uploads.abort": {"upload": "UPLOAD"},
     "links.create": {"version": "VERSION"},
     "links.open": {"link": "LINK", "name": "plate.csv"},
     "signing_keys.find": {},
@@ -124,7 +130,9 @@ class Lab:
         token = self.manager.ok(self.manager.post("/tokens", name="to revoke"))["token"]["id"]
         backup = str(server.folder.parent / "backup")
         link = self.manager.ok(self.manager.post("~/links", version=asset["version"]))["url"].split("/")[-2]
-        self._names = {"LINK": link, "TOKEN": token, "VERSION": asset["version"], "BACKUP": backup}
+        upload = self.manager.ok(self.manager.post("~/uploads", size_bytes=len(BYTES)))["id"]
+        self.manager.ok(self.manager.call("PUT", f"~/uploads/{upload}/parts/1", data=BYTES))
+        self._names = {"LINK": link, "UPLOAD": upload, "TOKEN": token, "VERSION": asset["version"], "BACKUP": backup}
 
     def _named(self, value: Any) -> Any:
         if isinstance(value, list):
@@ -155,7 +163,7 @@ class Lab:
             found: dict[str, Any] = {
                 name: catalog.execute(f"SELECT * FROM {name}").fetchall() for name in tables if not name.startswith("audit")
             }
-        for folder in ("blobs", "staging"):
+        for folder in ("blobs", "staging", "parts"):
             found[f"files in {folder}"] = sorted(path.name for path in (self.server.folder / folder).rglob("*"))
         found["backup"] = Path(self._names["BACKUP"]).exists()
         return found

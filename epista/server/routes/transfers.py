@@ -22,15 +22,17 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
-from epista.contract import assets, links, messages, objects
+from epista.contract import assets, links, messages, objects, uploads
 from epista.contract.endpoints import Endpoint
 from epista.contract.errors import EpistaError, InvalidRequestError, TooLargeError
+from epista.contract.messages import Reply
 from epista.server.access.actors import Actor
 from epista.server.routes import conditions, decode, problems
 from epista.server.routes.dispatch import Door, read_body
 from epista.server.services.assets import Assets
 from epista.server.services.links import Links
 from epista.server.services.objects import Content, Objects
+from epista.server.services.uploads import Uploads
 from epista.server.stores.blobs import CHUNK, BlobStore
 
 _DRAINED_BYTES = 16 * CHUNK
@@ -127,27 +129,18 @@ class _Gone(InvalidRequestError):
     """The other side is gone; nobody will read the answer."""
 
 
-class Upload(Raw):
-    """Bytes come in, into a blob."""
+class _Coming(Raw):
+    """Bytes come in, a piece at a time."""
 
-    def __init__(self, row: Endpoint, door: Door, service: Objects) -> None:
-        super().__init__(row, door)
-        self._service = service
-
-    async def move(self, actor: Actor, wanted: objects.UploadBlob, request: Request, send: Send) -> None:
+    async def move(self, actor: Actor, wanted: Any, request: Request, send: Send) -> None:
         if request.headers.get("content-encoding", "identity") != "identity":
             raise InvalidRequestError("the bytes of an object have no Content-Encoding")
-        size, digest = _announced(request)
-        incoming = await run_in_threadpool(self._service.receive, actor, wanted, size)
-        try:
-            async for piece in self._pieces(request):
-                if incoming.size + len(piece) > self._door.resources.config.max_upload_bytes:
-                    self._service.refuse_size(incoming.size + len(piece))
-                await run_in_threadpool(incoming.write, piece)
-            blob = await run_in_threadpool(self._service.received, actor, wanted, incoming, size, digest)
-        finally:
-            incoming.discard()
-        await Response(msgspec.json.encode(blob), media_type="application/json")(request.scope, request.receive, send)
+        reply = await self.take(actor, wanted, request, *_announced(request))
+        await Response(msgspec.json.encode(reply), media_type="application/json")(request.scope, request.receive, send)
+
+    async def take(self, actor: Actor, wanted: Any, request: Request, size: int | None, digest: str | None) -> Reply:
+        """Take the body in and return the answer; *size* and *digest* are what the sender said of it."""
+        raise NotImplementedError
 
     async def _pieces(self, request: Request) -> AsyncIterator[bytes]:
         waiting, size = [], 0
@@ -166,6 +159,46 @@ class Upload(Raw):
                 waiting, size = [], 0
             if not message.get("more_body"):
                 return
+
+
+class Upload(_Coming):
+    """Bytes come in, into a blob."""
+
+    def __init__(self, row: Endpoint, door: Door, service: Objects) -> None:
+        super().__init__(row, door)
+        self._service = service
+
+    async def take(
+        self, actor: Actor, wanted: objects.UploadBlob, request: Request, size: int | None, digest: str | None
+    ) -> objects.Blob:
+        incoming = await run_in_threadpool(self._service.receive, actor, wanted, size)
+        try:
+            async for piece in self._pieces(request):
+                if incoming.size + len(piece) > self._door.resources.config.max_upload_bytes:
+                    self._service.refuse_size(incoming.size + len(piece))
+                await run_in_threadpool(incoming.write, piece)
+            return await run_in_threadpool(self._service.received, actor, wanted, incoming, size, digest)
+        finally:
+            incoming.discard()
+
+
+class PartUpload(_Coming):
+    """Bytes come in, into one part of an upload."""
+
+    def __init__(self, row: Endpoint, door: Door, service: Uploads) -> None:
+        super().__init__(row, door)
+        self._service = service
+
+    async def take(
+        self, actor: Actor, wanted: uploads.PutPart, request: Request, size: int | None, digest: str | None
+    ) -> uploads.Part:
+        arriving = await run_in_threadpool(self._service.receive, actor, wanted, size, digest)
+        try:
+            async for piece in self._pieces(request):
+                await run_in_threadpool(arriving.write, piece)
+            return await run_in_threadpool(self._service.received, actor, wanted, arriving)
+        finally:
+            arriving.discard()
 
 
 class Download(Raw):

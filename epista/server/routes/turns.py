@@ -27,6 +27,7 @@ SLOW = frozenset(
         "objects.move",
         "objects.restore",
         "objects.set_meta",
+        "uploads.complete",
         "workspaces.check_rules",
         "workspaces.set_rules",
     )

@@ -16,7 +16,8 @@ from epista.server.access.actors import Actor
 from epista.server.services import cursors
 from epista.server.services.audit import read, verified
 from epista.server.services.resources import Resources
-from epista.server.stores import audit, blobs, care
+from epista.server.services.uploads import expire
+from epista.server.stores import audit, blobs, care, uploads
 from epista.server.stores.assets import is_object_known
 from epista.server.stores.local import NO_ROOM
 
@@ -106,6 +107,8 @@ class Lab:
         gone = self._all.catalog.write(work)
         file_grace = max(wanted.grace_seconds, FILE_GRACE_SECONDS)
         files, size = self._all.blobs.sweep(file_grace, dry_run=wanted.dry_run)
+        expired, expired_size = expire(self._all, grace_seconds=file_grace, dry_run=wanted.dry_run)
+        files, size = files + expired, size + expired_size
         if not wanted.dry_run:
             for name in {name for name, _ in gone if name}:
                 self._all.blobs.delete(name)
@@ -195,7 +198,8 @@ class Lab:
         ]
         with self._all.catalog.read() as tx:
             # Only what lay there before the list was read can be an orphan; the grace period covers what is on its way.
-            known = set(care.objects(tx))
+            # What was joined of parts belongs to an upload until that is complete.
+            known = {*care.objects(tx), *map(blobs.object_of, uploads.unfinished(tx))}
         return [(name, size) for name, size in old if name not in known]
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import re
 import secrets
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -56,6 +56,19 @@ class Incoming(Protocol):
         """Forget the bytes, from whatever thread; does nothing after a `finish` that succeeded."""
 
 
+class IncomingPart(Protocol):
+    """One part of an object on its way into the store: `write` its bytes in order, then `finish`; at last `discard`."""
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Append *data*; after a `discard` it goes nowhere."""
+
+    def finish(self) -> str:
+        """Make the bytes durable and return the store's tag for them."""
+
+    def discard(self) -> None:
+        """Let go of the part, from whatever thread; what was finished stays."""
+
+
 class BlobStore(Protocol):
     """Immutable objects by name; for any number of threads and processes."""
 
@@ -82,6 +95,42 @@ class BlobStore(Protocol):
     def sweep(self, grace_seconds: float, *, dry_run: bool) -> tuple[int, int]:
         """Remove what began to come in and was left more than the grace period ago; return how many, and their bytes."""
 
+    def begin(self, size: int) -> str:
+        """
+        Begin an object of *size* bytes that comes in parts, in any order and to any process.
+
+        Return the name of the object-to-be, and after it whatever else the store has to know of it until `join`.
+
+        Raises:
+            StorageFullError: there is no room for it.
+        """
+
+    def part(self, unfinished: str, number: int, start: int) -> IncomingPart:
+        """
+        Let a part come in, counted from 1, whose bytes begin at *start*.
+
+        Raises:
+            UnavailableError: another request sends this part just now. A store may also let both do so: then what each
+                sends has a tag of its own, and the one that is given to `join` counts.
+            IntegrityError: there is no such unfinished object, where the store looks for it now.
+        """
+
+    def peek(self, unfinished: str, start: int, stop: int) -> Generator[bytes, None, None] | None:
+        """Yield bytes of finished parts as `read` does; None where the store cannot read them before `join`."""
+
+    def join(self, unfinished: str, tags: Sequence[str]) -> str:
+        """
+        Make one durable object of finished parts, given all their *tags* in order, and return its name.
+
+        Does nothing, and returns the same, if it is done already.
+        """
+
+    def abandon(self, unfinished: str) -> None:
+        """Remove an unfinished object, in the middle of a part too; a missing one, and a joined one, is fine."""
+
+    def unfinished(self) -> Iterator[Found]:
+        """Walk over all unfinished objects, in no order."""
+
     def path(self, object: str) -> Path | None:
         """Return the file of an object, for reading only; None where the store has no files on this machine."""
 
@@ -103,6 +152,11 @@ def checked(object: str) -> str:
     if not _NAME.fullmatch(object):
         raise NotFoundError(f"no object has the name {object!r}")
     return object
+
+
+def object_of(unfinished: str) -> str:
+    """Return the name that an unfinished object will have."""
+    return unfinished[:32]
 
 
 def missing() -> IntegrityError:

@@ -9,14 +9,19 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import struct
+import sys
 import threading
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from epista.contract.errors import EpistaError, IntegrityError, NotFoundError, StorageFullError
+from epista.contract.errors import EpistaError, IntegrityError, NotFoundError, StorageFullError, UnavailableError
 from epista.server.stores.blobs import CHUNK, Found, Stored, checked, cut_short, missing, new_name
+
+if sys.platform != "win32":
+    import fcntl
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """What an operating system says when nothing more can be written."""
@@ -53,7 +58,7 @@ class LocalIncoming:
                 os.fsync(self._fd)
             finally:
                 self._close()
-        self._store._settle(self.name)
+        self._store._settle(self._store.staging / self.name)
         self._is_settled = True
         return Stored(self.name, self._hash.hexdigest(), self.size)
 
@@ -70,13 +75,55 @@ class LocalIncoming:
             self._fd = -1
 
 
+class LocalPart:
+    """A part on its way into the file that all parts of an object share."""
+
+    def __init__(self, path: Path, start: int) -> None:
+        try:
+            self._fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+        except FileNotFoundError as error:
+            raise missing() from error
+        try:
+            _lock_part(self._fd, start)
+        except OSError as error:
+            self._close()
+            raise UnavailableError("another request sends this part just now", hint="try again in a moment") from error
+        self._at = start
+        self._guard = threading.Lock()
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Append *data*; after a `discard` it goes nowhere."""
+        with self._guard, _disk_errors():
+            left = memoryview(data)
+            while left and self._fd >= 0:
+                written = os.pwrite(self._fd, left, self._at)
+                left, self._at = left[written:], self._at + written
+
+    def finish(self) -> str:
+        """Make the bytes durable."""
+        with self._guard, _disk_errors():
+            os.fdatasync(self._fd)
+        return ""
+
+    def discard(self) -> None:
+        """Let go of the part."""
+        with self._guard:
+            self._close()
+
+    def _close(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
 class LocalBlobs:
     """Objects as read-only files in two levels of folders."""
 
     def __init__(self, root: Path) -> None:
         self.root = root / "blobs"
         self.staging = root / "staging"
-        for folder in (self.root, self.staging):
+        self.parts = root / "parts"
+        for folder in (self.root, self.staging, self.parts):
             folder.mkdir(mode=0o700, exist_ok=True)
         self._durable: set[Path] = set()
 
@@ -116,7 +163,7 @@ class LocalBlobs:
                 os.fsync(fd)
         finally:
             os.close(fd)
-        self._settle(stage)
+        self._settle(path)
         return Stored(stage, digest.hexdigest(), size)
 
     def path(self, object: str) -> Path:
@@ -125,19 +172,7 @@ class LocalBlobs:
 
     def read(self, object: str, start: int, stop: int) -> Generator[bytes, None, None]:
         """Yield a part of an object, as `BlobStore.read` says."""
-        try:
-            fd = os.open(self.path(object), os.O_RDONLY | os.O_CLOEXEC)
-        except FileNotFoundError as error:
-            raise missing() from error
-        try:
-            while start < stop:
-                piece = os.pread(fd, min(CHUNK, stop - start), start)
-                if not piece:
-                    raise cut_short()
-                yield piece
-                start += len(piece)
-        finally:
-            os.close(fd)
+        return _read(self.path(object), start, stop)
 
     def delete(self, object: str) -> None:
         """Remove an object; a missing one is fine."""
@@ -167,20 +202,108 @@ class LocalBlobs:
                     file.unlink(missing_ok=True)
         return count, size
 
+    def begin(self, size: int) -> str:
+        """
+        Begin an object that comes in parts: a file with a hole of its size, for each part to be written into.
+
+        No blocks are reserved, or whoever may write could take all room by asking.
+        """
+        name = new_name()
+        with _disk_errors():
+            found = os.statvfs(self.parts)
+            if size > found.f_bavail * found.f_frsize:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            fd = os.open(self.parts / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            try:
+                os.ftruncate(fd, size)
+                os.fsync(fd)
+            except OSError:
+                (self.parts / name).unlink()
+                raise
+            finally:
+                os.close(fd)
+            _sync_folder(self.parts)
+        return name
+
+    def part(self, unfinished: str, number: int, start: int) -> LocalPart:
+        """Let a part come in, as `BlobStore.part` says."""
+        with _disk_errors():
+            return LocalPart(self.parts / checked(unfinished), start)
+
+    def peek(self, unfinished: str, start: int, stop: int) -> Generator[bytes, None, None] | None:
+        """Yield bytes of finished parts."""
+        return _read(self.parts / checked(unfinished), start, stop)
+
+    def join(self, unfinished: str, tags: Sequence[str]) -> str:
+        """Give the file of the parts its final name."""
+        path = self.parts / checked(unfinished)
+        try:
+            with _disk_errors():
+                fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+                try:
+                    os.fchmod(fd, 0o444)
+                    os.fsync(fd)
+                finally:
+                    os.close(fd)
+            self._settle(path)
+        except IntegrityError:
+            if not self.path(unfinished).exists():  # else another request was faster
+                raise
+        return unfinished
+
+    def abandon(self, unfinished: str) -> None:
+        """Remove an unfinished object."""
+        (self.parts / checked(unfinished)).unlink(missing_ok=True)
+
+    def unfinished(self) -> Iterator[Found]:
+        """Walk over all unfinished objects, with the room that they take."""
+        for file in self.parts.iterdir():
+            try:
+                stat = file.stat()
+            except FileNotFoundError:  # removed or joined meanwhile
+                continue
+            yield Found(file.name, stat.st_blocks * 512, stat.st_mtime)
+
     def link(self, object: str, *, name: str, media_type: str, seconds: int) -> str | None:
         """A folder has no addresses."""
         return None
 
-    def _settle(self, name: str) -> None:
-        target = self.path(name)
+    def _settle(self, path: Path) -> None:
+        target = self.path(path.name)
         with _disk_errors():
             if target.parent not in self._durable:
                 # Also if it is there: whoever made it, a thread or another process, may not have come to sync it yet.
                 target.parent.mkdir(mode=0o700, exist_ok=True)
                 _sync_folder(self.root)
                 self._durable.add(target.parent)
-            (self.staging / name).rename(target)
+            path.rename(target)
             _sync_folder(target.parent)
+
+
+def _read(path: Path, start: int, stop: int) -> Generator[bytes, None, None]:
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError as error:
+        raise missing() from error
+    try:
+        while start < stop:
+            piece = os.pread(fd, min(CHUNK, stop - start), start)
+            if not piece:
+                raise cut_short()
+            yield piece
+            start += len(piece)
+    finally:
+        os.close(fd)
+
+
+def _lock_part(fd: int, start: int) -> None:
+    """Take the part at *start* for this opening of the file alone, until it is closed, or its process killed."""
+    if sys.platform == "linux":
+        # Of one byte that stands for the part, by the opening and not by the process (fcntl(2): F_OFD_SETLK).
+        fcntl.fcntl(fd, fcntl.F_OFD_SETLK, struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, start, 1, 0))
+    elif sys.platform != "win32":
+        # Other systems know such locks for whole files only: parts come in one after the other there.
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def _sync_folder(path: Path) -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import threading
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 
+from epista.contract.errors import UnavailableError
 from epista.server.stores.blobs import CHUNK, Found, Stored, checked, cut_short, missing, new_name
 
 
@@ -16,6 +17,7 @@ class MemoryBlobs:
 
     def __init__(self) -> None:
         self._objects: dict[str, tuple[bytes, float]] = {}
+        self._unfinished: dict[str, _Unfinished] = {}
 
     def create(self, *, size: int | None = None) -> _Incoming:
         """Begin a new object."""
@@ -44,6 +46,44 @@ class MemoryBlobs:
     def sweep(self, grace_seconds: float, *, dry_run: bool) -> tuple[int, int]:
         """Nothing is left behind: what comes in belongs to whoever sends it."""
         return 0, 0
+
+    def begin(self, size: int) -> str:
+        """Begin an object that comes in parts."""
+        name = new_name()
+        self._unfinished[name] = _Unfinished(size)
+        return name
+
+    def part(self, unfinished: str, number: int, start: int) -> _Part:
+        """Let a part come in."""
+        try:
+            return _Part(self._unfinished[checked(unfinished)], start)
+        except KeyError as error:
+            raise missing() from error
+
+    def peek(self, unfinished: str, start: int, stop: int) -> Generator[bytes, None, None] | None:
+        """Yield bytes of finished parts."""
+        found = self._unfinished.get(checked(unfinished))
+        if found is None:
+            raise missing()
+        return (bytes(found.data[at : min(at + CHUNK, stop)]) for at in range(start, stop, CHUNK))
+
+    def join(self, unfinished: str, tags: Sequence[str]) -> str:
+        """Make one object of finished parts."""
+        found = self._unfinished.get(checked(unfinished))
+        if found is not None:
+            self._objects[unfinished] = bytes(found.data), time.time()
+            self._unfinished.pop(unfinished, None)
+        elif unfinished not in self._objects:
+            raise missing()
+        return unfinished
+
+    def abandon(self, unfinished: str) -> None:
+        """Remove an unfinished object."""
+        self._unfinished.pop(checked(unfinished), None)
+
+    def unfinished(self) -> Iterator[Found]:
+        """Walk over all unfinished objects."""
+        return iter([Found(name, len(one.data), one.began) for name, one in self._unfinished.copy().items()])
 
     def path(self, object: str) -> Path | None:
         """There are no files."""
@@ -78,3 +118,36 @@ class _Incoming:
     def discard(self) -> None:
         with self._guard:
             self._pieces = None
+
+
+class _Unfinished:
+    def __init__(self, size: int) -> None:
+        self.data = bytearray(size)
+        self.began = time.time()
+        self.coming: set[int] = set()
+        """Where the parts begin that are on their way."""
+        self.guard = threading.Lock()
+
+
+class _Part:
+    def __init__(self, whole: _Unfinished, start: int) -> None:
+        with whole.guard:
+            if start in whole.coming:
+                raise UnavailableError("another request sends this part just now", hint="try again in a moment")
+            whole.coming.add(start)
+        self._whole: _Unfinished | None = whole
+        self._start = self._at = start
+
+    def write(self, data: bytes | memoryview) -> None:
+        if whole := self._whole:
+            whole.data[self._at : self._at + len(data)] = data
+            self._at += len(data)
+
+    def finish(self) -> str:
+        return str(self._start)
+
+    def discard(self) -> None:
+        whole, self._whole = self._whole, None
+        if whole:
+            with whole.guard:
+                whole.coming.discard(self._start)

@@ -12,7 +12,7 @@ import hashlib
 import logging
 import threading
 from collections import deque
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -23,7 +23,7 @@ import obstore.store
 from obstore.exceptions import BaseError, GenericError, PermissionDeniedError, UnauthenticatedError
 from obstore.store import ObjectStore
 
-from epista.contract.errors import EpistaError, SettingsError, TooLargeError, UnavailableError
+from epista.contract.errors import EpistaError, IntegrityError, SettingsError, TooLargeError, UnavailableError
 from epista.server.stores.blobs import CHUNK, Found, Stored, checked, cut_short, missing, new_name
 
 PART_BYTES = 8 * 1024**2
@@ -33,6 +33,8 @@ MOST_PARTS = 10_000
 """How many parts S3 allows an object."""
 
 _PARTS_AT_ONCE = 4
+
+_PARTS = "parts/"
 
 _CHUNKS_WAITING = 4
 
@@ -57,13 +59,16 @@ class RemoteBlobs:
 
     def read(self, object: str, start: int, stop: int) -> Generator[bytes, None, None]:
         """Yield a part of an object, as `BlobStore.read` says."""
+        return self._read(checked(object), start, stop)
+
+    def _read(self, object: str, start: int, stop: int) -> Generator[bytes, None, None]:
         if start >= stop:
             self._size(object)
         while start < stop:
             begun = start
             with store_errors():
                 try:
-                    for data in self._stream(checked(object), start, stop):
+                    for data in self._stream(object, start, stop):
                         start += len(data)
                         yield from (data[at : at + CHUNK] for at in range(0, len(data), CHUNK))
                 except BaseError:
@@ -97,11 +102,60 @@ class RemoteBlobs:
         """Walk over all objects."""
         with store_errors():
             for page in obstore.list(self._store, chunk_size=1000):
-                yield from (Found(one["path"], one["size"], one["last_modified"].timestamp()) for one in page)
+                yield from (
+                    Found(one["path"], one["size"], one["last_modified"].timestamp()) for one in page if "/" not in one["path"]
+                )
 
     def sweep(self, grace_seconds: float, *, dry_run: bool) -> tuple[int, int]:
         """Nothing can be found that was left behind; a store has rules of its own for that."""
         return 0, 0
+
+    def begin(self, size: int) -> str:
+        """Begin an object that comes in parts; each of them is an object of its own until `join`."""
+        return new_name()
+
+    def part(self, unfinished: str, number: int, start: int) -> RemotePart:
+        """Let a part come in; of several who send the same one, each has its own object."""
+        return RemotePart(self._store, f"{_PARTS}{checked(unfinished)}/{number:05}-{new_name()}")
+
+    def peek(self, unfinished: str, start: int, stop: int) -> Generator[bytes, None, None] | None:
+        """To read is to transfer: that happens once, when the whole is there."""
+        return None
+
+    def join(self, unfinished: str, tags: Sequence[str]) -> str:
+        """Copy the parts into one object, which every kind of store can do."""
+        try:
+            self._size(checked(unfinished))
+        except IntegrityError:
+            incoming = RemoteIncoming(self._store, sum(self._size(tag) for tag in tags), unfinished)
+            try:
+                for tag in tags:
+                    for piece in self._read(tag, 0, self._size(tag)):
+                        incoming.write(piece)
+                incoming.finish()
+            finally:
+                incoming.discard()
+        self.abandon(unfinished)
+        return unfinished
+
+    def abandon(self, unfinished: str) -> None:
+        """Remove the parts."""
+        with store_errors():
+            for page in obstore.list(self._store, prefix=f"{_PARTS}{checked(unfinished)}/"):
+                for one in page:
+                    obstore.delete(self._store, one["path"])
+
+    def unfinished(self) -> Iterator[Found]:
+        """Walk over what has parts."""
+        found: dict[str, Found] = {}
+        with store_errors():
+            for page in obstore.list(self._store, prefix=_PARTS, chunk_size=1000):
+                for one in page:
+                    name = one["path"].removeprefix(_PARTS).partition("/")[0]
+                    before = found.get(name, Found(name, 0, 0.0))
+                    modified = max(before.modified, one["last_modified"].timestamp())
+                    found[name] = Found(name, before.size + one["size"], modified)
+        yield from found.values()
 
     def path(self, object: str) -> Path | None:
         """There are no files."""
@@ -114,7 +168,7 @@ class RemoteBlobs:
     def _size(self, object: str) -> int:
         with store_errors():
             try:
-                return obstore.head(self._store, checked(object))["size"]
+                return obstore.head(self._store, object)["size"]
             except FileNotFoundError as error:
                 raise missing() from error
 
@@ -122,7 +176,7 @@ class RemoteBlobs:
 class RemoteIncoming:
     """Bytes on their way into an object store; those of a large object leave while more come in."""
 
-    def __init__(self, store: ObjectStore, size: int | None) -> None:
+    def __init__(self, store: ObjectStore, size: int | None, name: str | None = None) -> None:
         self._store = store
         self._hash = hashlib.sha256()
         self._part_bytes = max(PART_BYTES, -(-(size or 0) // (MOST_PARTS - 1)))
@@ -130,7 +184,7 @@ class RemoteIncoming:
         self._sender: threading.Thread | None = None
         self._error: EpistaError | None = None
         self._is_sent = False
-        self.name = new_name()
+        self.name = name or new_name()
         self.size = 0
 
     def write(self, data: bytes | memoryview) -> None:
@@ -188,6 +242,25 @@ class RemoteIncoming:
             self._is_sent = True
         finally:
             self._flow.stop()
+
+
+class RemotePart:
+    """A part on its way into an object of its own."""
+
+    def __init__(self, store: ObjectStore, name: str) -> None:
+        self._incoming = RemoteIncoming(store, None, name)
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Append *data*; after a `discard` it goes nowhere."""
+        self._incoming.write(data)
+
+    def finish(self) -> str:
+        """Wait until the store has acknowledged the part."""
+        return self._incoming.finish().object
+
+    def discard(self) -> None:
+        """Forget the part, unless it is finished."""
+        self._incoming.discard()
 
 
 class _StoppedError(Exception):

@@ -132,6 +132,38 @@ uploads = Table(
     sqlite_with_rowid=False,
 )
 
+# Contents that come in parts. What is complete stays until it expires, so that a lost reply can be given again.
+incomplete_uploads = Table(
+    "incomplete_uploads",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("uid", Text, nullable=False, unique=True),
+    Column("workspace_id", ForeignKey("workspaces.id"), nullable=False),
+    Column("user_id", ForeignKey("users.id"), nullable=False),
+    # The store's name for what is not whole yet.
+    Column("unfinished", Text, nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("part_size", BigInteger, nullable=False),
+    # As announced; and, once complete, as the server computed it.
+    Column("announced", Text),
+    Column("sha256", Text),
+    Column("created_at", BigInteger, nullable=False),
+    Column("expires_at", BigInteger, nullable=False, index=True),
+    Index("incomplete_uploads_by_user", "workspace_id", "user_id"),
+)
+
+upload_parts = Table(
+    "upload_parts",
+    metadata,
+    Column("upload_id", ForeignKey("incomplete_uploads.id"), primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("size", BigInteger, nullable=False),
+    Column("crc32", BigInteger, nullable=False),
+    # What the store calls the part.
+    Column("tag", Text, nullable=False),
+    sqlite_with_rowid=False,
+)
+
 assets = Table(
     "assets",
     metadata,

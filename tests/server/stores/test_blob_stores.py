@@ -12,8 +12,8 @@ from pathlib import Path
 import obstore.store
 import pytest
 
-from epista.contract.errors import IntegrityError, NotFoundError
-from epista.server.stores.blobs import CHUNK, BlobStore, Stored, digest, new_name
+from epista.contract.errors import IntegrityError, NotFoundError, UnavailableError
+from epista.server.stores.blobs import CHUNK, BlobStore, Stored, digest, new_name, object_of
 from epista.server.stores.local import LocalBlobs
 from epista.server.stores.memory import MemoryBlobs
 from epista.server.stores.remote import RemoteBlobs
@@ -231,3 +231,96 @@ def test_a_discard_while_a_write_goes_on_leaves_nothing(store: BlobStore) -> Non
         incoming.discard()
 
     assert names(store) == set()
+
+
+PART = 5 * CHUNK + 7
+
+
+def sent(store: BlobStore, unfinished: str, number: int) -> str:
+    """Send a part of `LARGE`; return its tag."""
+    start = (number - 1) * PART
+    part = store.part(unfinished, number, start)
+    try:
+        for at in range(start, min(start + PART, len(LARGE)), CHUNK):
+            part.write(LARGE[at : min(at + CHUNK, start + PART)])
+        return part.finish()
+    finally:
+        part.discard()
+
+
+def test_parts_in_any_order_become_an_object(store: BlobStore) -> None:
+    unfinished = store.begin(len(LARGE))
+    tags = {number: sent(store, unfinished, number) for number in (4, 2, 1, 3)}
+    assert names(store) == set()
+    assert [one.object for one in store.unfinished()] == [unfinished]
+
+    object = store.join(unfinished, [tags[number] for number in sorted(tags)])
+
+    assert b"".join(store.read(object, 0, len(LARGE))) == LARGE
+    assert object == object_of(unfinished)
+    assert store.join(unfinished, [tags[number] for number in sorted(tags)]) == object
+    assert list(store.unfinished()) == []
+
+
+def test_a_part_that_was_let_go_can_be_sent_again(store: BlobStore) -> None:
+    unfinished = store.begin(len(LARGE))
+    part = store.part(unfinished, 1, 0)
+    part.write(b"wrong")
+    part.discard()
+    part.write(b"more")
+
+    tags = [sent(store, unfinished, number) for number in (1, 2, 3, 4)]
+
+    assert b"".join(store.read(store.join(unfinished, tags), 0, len(LARGE))) == LARGE
+
+
+def test_two_senders_of_a_part_do_not_mix(store: BlobStore) -> None:
+    unfinished = store.begin(len(LARGE))
+    first = store.part(unfinished, 1, 0)
+    first.write(LARGE[:CHUNK])
+    try:
+        second = store.part(unfinished, 1, 0)
+    except UnavailableError:  # one at a time
+        pass
+    else:
+        second.write(bytes(PART))
+        second.finish()
+        second.discard()
+    for at in range(CHUNK, PART, CHUNK):
+        first.write(LARGE[at : min(at + CHUNK, PART)])
+    tags = [first.finish()]
+    first.discard()
+    tags += [sent(store, unfinished, number) for number in (2, 3, 4)]
+
+    assert b"".join(store.read(store.join(unfinished, tags), 0, len(LARGE))) == LARGE
+
+
+def test_finished_parts_can_be_read_where_the_store_has_them_at_hand(store: BlobStore) -> None:
+    unfinished = store.begin(len(LARGE))
+    sent(store, unfinished, 2)
+    pieces = store.peek(unfinished, PART, 2 * PART)
+
+    assert pieces is None or b"".join(pieces) == LARGE[PART : 2 * PART]
+
+
+def test_an_abandoned_object_leaves_nothing(store: BlobStore) -> None:
+    unfinished = store.begin(len(LARGE))
+    tag = sent(store, unfinished, 1)
+    part = store.part(unfinished, 2, PART)
+    store.abandon(unfinished)
+    store.abandon(unfinished)
+    part.write(b"more")
+    part.discard()
+
+    assert list(store.unfinished()) == []
+    with pytest.raises(IntegrityError):
+        store.join(unfinished, [tag])
+    assert names(store) == set()
+
+
+def test_a_joined_object_cannot_be_abandoned(store: BlobStore) -> None:
+    unfinished = store.begin(len(LARGE))
+    object = store.join(unfinished, [sent(store, unfinished, number) for number in (1, 2, 3, 4)])
+    store.abandon(unfinished)
+
+    assert names(store) == {object}
