@@ -225,7 +225,7 @@ def find(
 
     *tags*: assets with all of them. *prefix* is a plain string at the start of the key. *created_after* (that moment or later)
     and *created_before* (before that moment) are about the current version; a time without an offset, and the midnight at
-    which a date begins, are in UTC. *limit* is the size of a page, at most 1,000.
+    which a date begins, are in UTC. *limit* is the size of the first page, at most 5,000; whoever reads on gets longer ones.
     """
     wanted = wire.FindAssets(
         workspace=here.name,
@@ -240,8 +240,11 @@ def find(
         limit=limit,
     )
 
+    sizes = _growing(limit)
+
     def fetch(after: str | None) -> _AssetPage:
-        return here.wire.call("assets.find", _at(wanted, after), reply=_AssetPage)
+        asked = msgspec.structs.replace(wanted, after=after, limit=next(sizes))
+        return here.wire.call("assets.find", asked, reply=_AssetPage)
 
     return _listing(_begun(Pages(fetch)))
 
@@ -379,6 +382,13 @@ def _begun(pages: Pages[_P]) -> Pages[_P]:
     """Ask for the first page now, so that what is wrong with the question is said where it is asked."""
     pages.first()
     return pages
+
+
+def _growing(size: int) -> Iterator[int]:
+    """Give sizes of pages: who has read a few will read them all, and then each request should bring much."""
+    while True:
+        yield size
+        size = min(2 * size, max(size, wire.MAX_LISTED))
 
 
 def _at(wanted: _R, after: str | None) -> _R:

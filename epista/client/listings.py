@@ -94,8 +94,9 @@ class Listing(Sequence[T]):
     def __iter__(self) -> Iterator[T]:
         number = 0
         while self._load(number + 1):
-            yield self._items[number]
-            number += 1
+            while number < len(self._items):  # what was asked for once is never taken away
+                yield self._items[number]
+                number += 1
 
     @overload
     def __getitem__(self, index: int) -> T: ...

@@ -14,8 +14,6 @@ import msgspec
 from sqlalchemy import select
 
 from epista import Workspace
-from epista.contract.assets import AssetPage
-from epista.server.services.assets import ref
 from epista.server.stores import assets as rows
 from epista.server.stores.search import grammar
 from epista.server.stores.search.sqlite import SqliteSearch
@@ -52,7 +50,7 @@ def contestants(stack: ExitStack, folder: Path, scale: Scale) -> dict[str, Conte
 
     def all_rows() -> Figures:
         with clock() as found:
-            count = sum(1 for _ in ws.assets())
+            count = len(list(ws.assets()))
         return _per_million(found, count, scale.assets)
 
     def in_process() -> Figures:
@@ -91,15 +89,14 @@ def _rows(catalog: SqliteCatalog) -> int:
     with catalog.read() as tx:
         workspace_id: int = tx.execute(select(workspaces.c.id)).scalar_one()
         while True:
-            wanted = rows.heads(workspace_id, None, light=True)
+            wanted = rows.listed(workspace_id, None)
             if after is not None:
                 wanted = wanted.where(assets.c.key > after)
-            page = list(tx.execute(wanted.order_by(assets.c.key).limit(_PAGE)).mappings())
-            sent = msgspec.json.encode(AssetPage(assets=tuple(map(ref, page)), next=None))
-            count += len(msgspec.json.decode(sent, type=AssetPage).assets)
+            page = tx.execute(wanted.order_by(assets.c.key).limit(_PAGE)).all()
+            count += len(msgspec.json.decode(msgspec.json.encode([tuple(row) for row in page])))
             if len(page) < _PAGE:
                 return count
-            after = page[-1]["key"]
+            after = page[-1].key
 
 
 def _search(catalog: SqliteCatalog, query: str) -> None:

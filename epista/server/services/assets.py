@@ -6,6 +6,7 @@ import difflib
 import json
 from collections.abc import Iterator, Sequence
 from collections.abc import Set as AbstractSet
+from functools import lru_cache
 from typing import Any, TypedDict
 
 from sqlalchemy import Connection, RowMapping
@@ -80,7 +81,7 @@ class Assets:
         """List assets that satisfy every filter, by key."""
         after = cursors.text(wanted.after)
         with self._all.read(actor, "read", wanted.workspace) as (tx, access):
-            found = rows.heads(access.workspace_id, access.experiments, light=True)
+            found = rows.listed(access.workspace_id, access.experiments)
             found = found.where(rows.starting_with(keys.normalise_prefix(wanted.prefix)))
             if wanted.experiment is not None:
                 found = found.where(assets.c.experiment == keys.normalise_prefix(wanted.experiment))
@@ -100,10 +101,10 @@ class Assets:
                 found = found.where(users.c.name == wanted.created_by)
             if after is not None:
                 found = found.where(assets.c.key > after)
-            page = list(tx.execute(found.order_by(assets.c.key).limit(wanted.limit)).mappings())
+            page = [_listed(*row) for row in tx.execute(found.order_by(assets.c.key).limit(wanted.limit))]
         self._all.note(actor, access.workspace_id, wanted.prefix)
-        more = cursors.of(page[-1]["key"]) if len(page) == wanted.limit else None
-        return wire.AssetPage(assets=tuple(map(ref, page)), next=more)
+        more = cursors.of(page[-1].key) if len(page) == wanted.limit else None
+        return wire.AssetPage(assets=tuple(page), next=more)
 
     def get(self, actor: Actor, wanted: wire.GetAsset) -> wire.Asset:
         """Look at one asset by id, key or bare name; a name that fits several is an error that lists them."""
@@ -245,7 +246,7 @@ def _light(row: RowMapping) -> dict[str, Any]:
         "sha256": row["sha256"],
         "version": row["uid"],
         "number": row["number"],
-        "tags": tuple(json.loads(row["tags"])),
+        "tags": _tags(row["tags"]),
         "experiment": row["experiment"],
         "experiment_number": row["experiment_number"],
         "created_at": moments.to_datetime(row["created_at"]),
@@ -256,6 +257,47 @@ def _light(row: RowMapping) -> dict[str, Any]:
 def ref(row: RowMapping) -> wire.AssetRef:
     """Return a row in the light form of listings."""
     return wire.AssetRef(**_light(row))
+
+
+def _listed(
+    id: str,
+    key: str,
+    name: str,
+    kind: str,
+    format: str,
+    size: int,
+    sha256: str,
+    version: str,
+    number: int,
+    tags: str,
+    experiment: str | None,
+    experiment_number: str | None,
+    created_at: int,
+    created_by: str,
+) -> wire.AssetRef:
+    """Return a row of `rows.listed`."""
+    return wire.AssetRef(
+        id=id,
+        key=key,
+        name=name,
+        kind=kind,
+        format=format,
+        size_bytes=size,
+        sha256=sha256,
+        version=version,
+        number=number,
+        tags=_tags(tags),
+        experiment=experiment,
+        experiment_number=experiment_number,
+        created_at=moments.to_datetime(created_at),
+        created_by=created_by,
+    )
+
+
+@lru_cache(maxsize=1024)
+def _tags(document: str) -> tuple[str, ...]:
+    """Return the tags of a row; most assets have the same few."""
+    return tuple(json.loads(document))
 
 
 def asset(tx: Connection, access: Access, row: RowMapping) -> wire.Asset:

@@ -119,9 +119,33 @@ def after_all(prefix: str) -> str | None:
     return None
 
 
-def heads(workspace_id: int, allowed: Collection[str] | None, *, light: bool = False) -> Select[Any]:
-    """Select live assets with their current version, *light* ones without metadata and options; the caller narrows it."""
-    columns = _LIGHT_COLUMNS if light else _HEAD_COLUMNS
+def heads(workspace_id: int, allowed: Collection[str] | None) -> Select[Any]:
+    """Select live assets with their current version; the caller narrows it."""
+    return select(*_HEAD_COLUMNS).select_from(_JOINED).where(visible(workspace_id, allowed), assets.c.deleted_at.is_(None))
+
+
+def listed(workspace_id: int, allowed: Collection[str] | None) -> Select[Any]:
+    """
+    Select live assets as listings show them, by the fields of the contract's light form in their order; the caller narrows it.
+
+    Plain columns under no names: rows are read by the million, and each look-up by name would cost more than the database does.
+    """
+    columns = (
+        assets.c.uid,
+        assets.c.key,
+        assets.c.name,
+        versions.c.kind,
+        versions.c.format,
+        blobs.c.size,
+        blobs.c.sha256,
+        versions.c.uid,
+        versions.c.number,
+        versions.c.tags,
+        assets.c.experiment,
+        experiments.c.number,
+        versions.c.created_at,
+        users.c.name,
+    )
     return select(*columns).select_from(_JOINED).where(visible(workspace_id, allowed), assets.c.deleted_at.is_(None))
 
 

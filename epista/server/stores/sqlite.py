@@ -111,7 +111,8 @@ def _engine(path: Path, *, begin: str, read_only: bool) -> Engine:
     def _connected(connection: sqlite3.Connection, _: object) -> None:
         # Transactions are begun by the listener below, not guessed by the driver.
         connection.isolation_level = None
-        for pragma in ("synchronous=FULL", "foreign_keys=ON", "cache_size=-16000", "mmap_size=268435456", "temp_store=MEMORY"):
+        # Mapped as far as SQLite may: among a million assets, reading pages one by one takes half of a search's time.
+        for pragma in ("synchronous=FULL", "foreign_keys=ON", "cache_size=-16000", "mmap_size=2147418112", "temp_store=MEMORY"):
             connection.execute(f"PRAGMA {pragma}")
         if read_only:
             connection.execute("PRAGMA query_only=ON")
