@@ -109,6 +109,7 @@ class Seaweed:
             name=BUCKET,
             prefix=f"labs/{secrets.token_hex(8)}",
             endpoint=url or self.url,
+            public_endpoint=url or self.url,
             region=REGION,
             access_key=self.access_key,
             secret_key=self.secret_key,

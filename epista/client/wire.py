@@ -5,7 +5,7 @@ JSON travels through requests, bytes through the urllib3 below it, with the same
 leaves this module as one of our own errors, also while a body is being read; nothing of those libraries reaches a user.
 
 The token travels as an auth object, never as a bare header, which requests would replace with an entry of ``.netrc``. No
-redirect is followed: the token would follow it.
+redirect is followed, for the token would follow it; but bytes may be asked of the lab's own store, without the token.
 """
 
 from __future__ import annotations
@@ -105,7 +105,8 @@ class Wire:
         self._check = check
         self._sleep = sleep
         self._lock = threading.Lock()
-        self._lines: _Lines | None = None
+        self._lines: dict[str, _Lines] = {}
+        self._detours = True
         self._closed = False
 
     def __repr__(self) -> str:
@@ -134,10 +135,18 @@ class Wire:
         return self._persist(row, attempt)
 
     def open(
-        self, name: str, request: Request, *, headers: Mapping[str, str] | None = None, read_seconds: float = READ_SECONDS
+        self,
+        name: str,
+        request: Request,
+        *,
+        headers: Mapping[str, str] | None = None,
+        read_seconds: float = READ_SECONDS,
+        may_detour: bool = False,
     ) -> urllib3.BaseHTTPResponse:
         """
         Call an endpoint that answers bytes and return the answer, whose body is still to be read, inside `reading`.
+
+        If it *may_detour*, the bytes may come from where the server says that they lie.
 
         The caller releases the connection: ``response.drain_conn()`` or reading to the end, then ``release_conn()``;
         or ``close()``.
@@ -145,7 +154,18 @@ class Wire:
         row = endpoints.BY_NAME[name]
         address, body = self._spell(row, request)
         given = {"Accept-Encoding": "identity", "User-Agent": _user_agent(), **(headers or {})}
-        return self._persist(row, lambda: self._exchange(row.method, address, given, body, read_seconds))
+
+        def attempt() -> urllib3.BaseHTTPResponse:
+            if may_detour and self._detours:
+                response = self._exchange(row.method, address, {**given, "Prefer": "redirect"}, body, read_seconds)
+                if not _is_detour(response):
+                    return response
+                response.drain_conn()
+                if found := self._detour(response.headers.get("Location", ""), given, read_seconds):
+                    return found
+            return self._exchange(row.method, address, given, body, read_seconds)
+
+        return self._persist(row, attempt)
 
     def read(self, name: str, request: Request) -> bytes:
         """Call an endpoint that answers bytes and return them all, asking again if they break off."""
@@ -234,10 +254,11 @@ class Wire:
         """Close the connections; later calls are refused."""
         with self._lock:
             self._closed = True
-            lines, self._lines = self._lines, None
-        if lines and lines.pid == os.getpid():
-            lines.session.close()
-            lines.bytes.close()
+            known, self._lines = self._lines, {}
+        for lines in known.values():
+            if lines.pid == os.getpid():
+                lines.session.close()
+                lines.bytes.close()
 
     def _spell(self, row: Endpoint, request: Request) -> tuple[str, bytes | None]:
         """Return the address of a request and its JSON body, if it has one."""
@@ -315,7 +336,7 @@ class Wire:
             response.close()
             rewind()
             response = once(self._token.current())
-        if response.status < 300 or response.status == 304:
+        if response.status < 300 or response.status == 304 or _is_detour(response):
             return response
         try:
             with self.reading():
@@ -323,6 +344,34 @@ class Wire:
         finally:
             response.close()
         raise _problem(response.status, response.headers, text, self.url)
+
+    def _detour(self, address: str, headers: Mapping[str, str], read_seconds: float) -> urllib3.BaseHTTPResponse | None:
+        """Ask elsewhere for bytes, never with the token; None if they are not to be had there, and the server is to be asked."""
+        there = urlsplit(address)
+        if there.scheme != "https" and (there.scheme != "http" or self.url.startswith("https:")):
+            return None
+        try:
+            with self.reading():
+                pool, target = self._connected(f"{there.scheme}://{there.netloc}").to(address)
+                response = pool.urlopen(
+                    "GET",
+                    target,
+                    headers=headers,
+                    redirect=False,
+                    assert_same_host=False,
+                    retries=False,
+                    timeout=urllib3.Timeout(connect=CONNECT_SECONDS, read=read_seconds),
+                    preload_content=False,
+                    decode_content=False,
+                )
+        except UnreachableError:
+            # The store may be reached by the server alone; from now on that is not tried again.
+            self._detours = False
+            return None
+        if response.status in (200, 206):
+            return response
+        response.close()
+        return None
 
     def _renewed(self, refresh_url: str | None, secret: str) -> NewToken:
         row = endpoints.BY_NAME["tokens.renew"]
@@ -361,14 +410,16 @@ class Wire:
                 number += 1
                 self._sleep(delay)
 
-    def _connected(self) -> _Lines:
+    def _connected(self, url: str | None = None) -> _Lines:
+        """Return the connections to *url*, or else to the server."""
+        url = url or self.url
         with self._lock:
             if self._closed:
                 raise UnreachableError(f"the workspace at {self.url} is closed", hint="open it again: epista.Workspace(...)")
             # A forked child must not share sockets with its parent.
-            if self._lines is None or self._lines.pid != os.getpid():
-                self._lines = _Lines(self.url)
-            return self._lines
+            if url not in self._lines or self._lines[url].pid != os.getpid():
+                self._lines[url] = _Lines(url)
+            return self._lines[url]
 
 
 class _Token:
@@ -521,6 +572,11 @@ def _parameters(fields: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 def _authorization(secret: str | None) -> dict[str, str]:
     return {} if secret is None else {"Authorization": f"Bearer {secret}"}
+
+
+def _is_detour(response: urllib3.BaseHTTPResponse) -> bool:
+    """Whether the server sends us on as we asked it to; any other redirect is none of its doing."""
+    return response.status == 307 and response.headers.get("Preference-Applied") == "redirect"
 
 
 def _is_seekable(body: Any) -> bool:

@@ -97,7 +97,12 @@ class Location(Reply, frozen=True, kw_only=True):
 
 
 class ReadContent(Request, frozen=True, kw_only=True):
-    """Download the bytes of a version; ``Range`` (RFC 9110) is understood, ``ETag`` is the sha256."""
+    """
+    Download the bytes of a version; ``Range`` and conditions (RFC 9110) are understood, ``ETag`` is the sha256.
+
+    With ``Prefer: redirect`` the answer may be 307 with an address in the lab's own store, good for a short time. Ask there
+    without the token, for the same range, and ask here again once it has ended.
+    """
 
     workspace: Text
     """The workspace."""

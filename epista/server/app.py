@@ -166,6 +166,7 @@ def blob_store(config: Config) -> BlobStore:
         name=name,
         prefix=prefix.strip("/"),
         endpoint=config.s3_endpoint,
+        public_endpoint=config.s3_public_endpoint or config.s3_endpoint,
         region=config.s3_region,
         access_key=config.s3_access_key,
         secret_key=config.s3_secret_key,

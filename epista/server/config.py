@@ -41,6 +41,12 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """A file with the secret of the access key."""
     s3_path_style: bool | None = None
     """Whether the bucket stands in the path of an address, not in its host. Unset: yes with an endpoint, no without."""
+    s3_public_endpoint: str | None = None
+    """The address under which people reach the store, if it is another than the server's."""
+    s3_direct_bytes: int = 64 * 1024**2
+    """From this size on, clients bring bytes straight from the store, if they reach it; 0 for never."""
+    s3_direct_seconds: int = 300
+    """How long an address in the store is good for, which a client gets for that."""
     s3_checksum: str = "crc64nvme"
     """What the store checks each request and part by: crc64nvme, sha256, or none for a store that knows neither."""
     database: str = ""
@@ -107,6 +113,8 @@ _STORE = re.compile(r"(s3|gs|az)://[A-Za-z0-9][A-Za-z0-9._-]+(/[^/?#\s]+)*/?")
 
 _LEAST = {
     "database_connections": 1,
+    "s3_direct_bytes": 0,
+    "s3_direct_seconds": 1,
     "max_upload_bytes": 1,
     "part_bytes": 1024,
     "upload_seconds": 1,
@@ -172,8 +180,10 @@ def _with_store(config: Config) -> Config:
         )
     if config.s3_checksum not in ("crc64nvme", "sha256", "none"):
         raise SettingsError(f"s3_checksum is {config.s3_checksum!r}; one of crc64nvme, sha256, none")
-    if config.s3_endpoint is not None and not re.fullmatch(r"https?://[^/?#@\s]+/?", config.s3_endpoint):
-        raise SettingsError(f"s3_endpoint is {config.s3_endpoint!r}, which is no address such as https://s3.lab.example")
+    for name in ("s3_endpoint", "s3_public_endpoint"):
+        address = getattr(config, name)
+        if address is not None and not re.fullmatch(r"https?://[^/?#@\s]+/?", address):
+            raise SettingsError(f"{name} is {address!r}, which is no address such as https://s3.lab.example")
     if config.s3_secret_key_file is not None:
         if config.s3_secret_key is not None:
             raise SettingsError("s3_secret_key and s3_secret_key_file are both set", hint="keep one of them")

@@ -57,6 +57,8 @@ class Proxy:
         self._tasks: set[asyncio.Task[None]] = set()
         self.requests: list[str] = []
         """Method and target of each request, in order."""
+        self.heads: list[str] = []
+        """The whole head of each request."""
         self.sent = 0
         """How many bytes the clients sent."""
         self.received = 0
@@ -82,6 +84,13 @@ class Proxy:
         with self._guard:
             self._faults.clear()
 
+    def forget(self) -> None:
+        """Begin to count anew."""
+        with self._guard:
+            self.requests.clear()
+            self.heads.clear()
+            self.sent = self.received = 0
+
     def close(self) -> None:
         async def end() -> None:
             self._server.close()
@@ -94,8 +103,9 @@ class Proxy:
         self._thread.join(30)
         self._loop.close()
 
-    def _fault(self, method: str, target: str) -> Fault | None:
+    def _fault(self, head: str, method: str, target: str) -> Fault | None:
         with self._guard:
+            self.heads.append(head)
             self.requests.append(f"{method} {target}")
             found = next((fault for fault in self._faults if fault.fits(method, target)), None)
             if found:
@@ -129,8 +139,9 @@ class _Connection:
         try:
             while True:
                 head = await self._reader.readuntil(b"\r\n\r\n")
-                method, target, _ = head.split(b"\r\n", 1)[0].decode("latin-1").split(" ")
-                fault = self._proxy._fault(method, target)
+                text = head.decode("latin-1")
+                method, target, _ = text.split("\r\n", 1)[0].split(" ")
+                fault = self._proxy._fault(text, method, target)
                 if fault and fault.kind == "reset":
                     return
                 if fault and fault.kind in _STATUS:

@@ -29,7 +29,7 @@ def proxy_of_all(seaweed: Seaweed) -> Iterator[Proxy]:
 
 @pytest.fixture
 def proxy(proxy_of_all: Proxy) -> Iterator[Proxy]:
-    proxy_of_all.requests.clear()
+    proxy_of_all.forget()
     yield proxy_of_all
     proxy_of_all.heal()
 

@@ -33,6 +33,9 @@ class Bucket(NamedTuple):
     name: str
     prefix: str
     endpoint: str | None
+    """Where it is, if not at Amazon's."""
+    public_endpoint: str | None
+    """Where others reach it."""
     region: str
     access_key: str | None
     secret_key: str | None
@@ -50,16 +53,8 @@ class S3Blobs(RemoteBlobs):
     def __init__(self, bucket: Bucket, *, stall_seconds: float = 60.0, retry_seconds: float = RETRY_SECONDS) -> None:
         super().__init__(_open(bucket, stall_seconds, retry_seconds))
         self._prefix = f"{bucket.prefix}/" if bucket.prefix else ""
-        self._presigner = None
-        if bucket.access_key and bucket.secret_key:
-            self._presigner = Presigner(
-                bucket=bucket.name,
-                endpoint=bucket.endpoint,
-                region=bucket.region,
-                access_key=bucket.access_key,
-                secret_key=bucket.secret_key,
-                is_path_style=bucket.is_path_style,
-            )
+        self._presigner = _presigner(bucket, bucket.endpoint)
+        self._public = _presigner(bucket, bucket.public_endpoint)
         self._http = urllib3.PoolManager(
             maxsize=4,
             timeout=urllib3.Timeout(connect=CONNECT_SECONDS, read=stall_seconds),
@@ -68,13 +63,13 @@ class S3Blobs(RemoteBlobs):
 
     def link(self, object: str, *, name: str, media_type: str, seconds: int) -> str | None:
         """Return an address of the store where anybody can read the object for a while."""
-        if self._presigner is None:
+        if self._public is None:
             return None
         query = {
             "response-content-disposition": f"attachment; filename*=UTF-8''{quote(name, safe='')}",
             "response-content-type": media_type,
         }
-        return self._presigner.url("GET", self._prefix + checked(object), seconds=seconds, query=query)
+        return self._public.url("GET", self._prefix + checked(object), seconds=seconds, query=query)
 
     def sweep(self, grace_seconds: float, *, dry_run: bool) -> tuple[int, int]:
         """Take back the parts of uploads that began before the grace period and never ended."""
@@ -122,6 +117,19 @@ class S3Blobs(RemoteBlobs):
             _log.error("the store answers %s with status %d", method, answer.status)
             raise unavailable()
         return ElementTree.fromstring(answer.data)  # noqa: S314 - from the lab's own store, of which we believe all bytes
+
+
+def _presigner(bucket: Bucket, endpoint: str | None) -> Presigner | None:
+    if not bucket.access_key or not bucket.secret_key:
+        return None
+    return Presigner(
+        bucket=bucket.name,
+        endpoint=endpoint,
+        region=bucket.region,
+        access_key=bucket.access_key,
+        secret_key=bucket.secret_key,
+        is_path_style=bucket.is_path_style,
+    )
 
 
 def _open(bucket: Bucket, stall_seconds: float, retry_seconds: float) -> obstore.store.S3Store:
