@@ -19,7 +19,6 @@ from epista.client.transfer import download as downloads
 from epista.client.transfer import frames as transfer_frames
 from epista.client.transfer.download import Job, Pinned, Result, result
 from epista.client.transfer.progress import shown
-from epista.client.transfer.threads import each
 from epista.contract import formats, frames, keys, metadata
 from epista.contract.assets import MAX_TAGS, AssetPage, AssetRef, FindAssets, GetAsset, GetVersion, Version
 from epista.contract.errors import (
@@ -51,7 +50,6 @@ if TYPE_CHECKING:
 
     from epista.client.session import Session
     from epista.client.transfer.folders import Found, Links
-    from epista.client.transfer.progress import Progress
 
 Ref: TypeAlias = str | AssetRef
 """What is taken wherever a key is."""
@@ -133,12 +131,12 @@ def deserialize(
     """
     from epista import serializers
 
-    def read(wanted: Pinned, progress: Progress) -> Any:
+    def read(wanted: Pinned, data: bytes) -> Any:
         if wanted.options is None:
             wanted = _pin_version(here, wanted.key, wanted.version)
         return serializers.deserialize(
             wanted.key,
-            downloads.to_memory(here, wanted, progress),
+            data,
             format=format,
             recorded_format=wanted.format,
             recorded_options=wanted.options or {},
@@ -150,15 +148,15 @@ def deserialize(
     if isinstance(found, Pinned):
         _require_readers([found], format, options)
         with shown(here, "read", found.size_bytes) as progress:
-            return read(found, progress)
+            return read(found, downloads.to_memory(here, found, progress))
     _require_readers(found.files, format, options)
     objects: dict[str, Any] = {file.key.removeprefix(found.path): None for file in found.files}
     with (
         shown(here, "read", sum(file.size_bytes for file in found.files), len(found.files)) as progress,
-        contextlib.closing(each(lambda file: read(file, progress), found.files, progress)) as outcomes,
+        contextlib.closing(downloads.to_memories(here, found.files, progress)) as arriving,
     ):
-        for file, outcome in outcomes:
-            objects[file.key.removeprefix(found.path)] = outcome.result()
+        for file, data in arriving:
+            objects[file.key.removeprefix(found.path)] = read(file, data)
     return objects
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from typing import TYPE_CHECKING
 
 from epista.contract.errors import EpistaError, StorageFullError, TransferError
@@ -51,6 +52,13 @@ def write(sink: io.FileIO | io.BytesIO, piece: bytes) -> None:
         rest = memoryview(piece)
         while rest := rest[written:]:
             written = sink.write(rest)
+
+
+def write_all(fd: int, data: bytes) -> None:
+    """Write the whole of *data* to an open file."""
+    written = os.write(fd, data) if data else 0
+    while written < len(data):
+        written += os.write(fd, memoryview(data)[written:])
 
 
 def size_of(path: Path) -> int:

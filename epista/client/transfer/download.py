@@ -19,27 +19,34 @@ import threading
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 
-from epista.client.transfer import destinations, disk
+from epista.client.transfer import destinations, disk, frames
 from epista.client.transfer.hashing import PIECE_BYTES, Digest
-from epista.client.transfer.threads import each
+from epista.client.transfer.threads import AT_A_TIME, FRAMES_AT_A_TIME, Lane
+from epista.client.transfer.threads import lanes as in_lanes
 from epista.contract.errors import EpistaError, IntegrityError, ServerError, UnreachableError
+from epista.contract.frames import MAX_BODY_BYTES, MAX_OBJECTS, SMALL_BYTES
 from epista.contract.objects import LocateBlob, Location, ReadContent
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 
     from urllib3 import BaseHTTPResponse
 
     from epista.client.session import Session
     from epista.client.transfer.progress import Progress
 
+T = TypeVar("T")
+
 PAUSES_SECONDS = (0.1, 0.5, 2.0, 5.0)
 """How long to wait before each retry in a row; a byte that arrives starts the row again."""
 
 GONE_AFTER = 10
 """After how many files in a row without an answer the others are no longer tried, for each waits for its retries."""
+
+_FRUITLESS = 2
+"""After how many frames in a row that brought nothing each content is asked for by itself."""
 
 STALL_SECONDS = 60.0
 """How long a connection may be silent before it counts as broken."""
@@ -121,15 +128,32 @@ def to_file(here: Session, job: Job, progress: Progress) -> Literal["written", "
 
 
 def to_files(here: Session, jobs: Sequence[Job], progress: Progress) -> list[Result]:
-    """Bring many versions into their files, a few at a time; the failure of one never stops the others."""
+    """Bring many versions into their files, small ones in frames; the failure of one never stops the others."""
     results: dict[str, Result] = {}
-    with contextlib.closing(each(lambda job: to_file(here, job, progress), jobs, progress)) as outcomes:
-        for job, outcome in outcomes:
-            try:
-                results[job.wanted.key] = result(job.wanted.key, outcome.result())
-            except EpistaError as error:
-                results[job.wanted.key] = result(job.wanted.key, "failed", error)
+    small = _Small(here, progress)
+    grouped, single = _split(jobs, lambda job: job.wanted)
+    lanes = [Lane(small.to_files, grouped, FRAMES_AT_A_TIME), Lane(lambda job: [_one(here, job, progress)], single, AT_A_TIME)]
+    with contextlib.closing(in_lanes(lanes, progress)) as outcomes:
+        for _, outcome in outcomes:
+            results.update((line["key"], line) for line in outcome.result())
     return [results[job.wanted.key] for job in jobs]
+
+
+def to_memories(here: Session, wanted: Sequence[Pinned], progress: Progress) -> Generator[tuple[Pinned, bytes]]:
+    """Give many versions with their bytes, verified, as they come; a failure ends it."""
+
+    def framed(group: Sequence[Pinned]) -> list[tuple[Pinned, bytes]]:
+        found = dict(_framed(here, group, progress))
+        return [(one, found[one.sha256] if one.sha256 in found else to_memory(here, one, progress)) for one in group]
+
+    grouped, single = _split(wanted, lambda one: one)
+    lanes = [
+        Lane(framed, grouped, FRAMES_AT_A_TIME),
+        Lane(lambda one: [(one, to_memory(here, one, progress))], single, AT_A_TIME),
+    ]
+    with contextlib.closing(in_lanes(lanes, progress)) as outcomes:
+        for _, outcome in outcomes:
+            yield from outcome.result()
 
 
 def to_memory(here: Session, wanted: Pinned, progress: Progress) -> bytes:
@@ -224,6 +248,117 @@ def stream_in_ranges(here: Session, wanted: Pinned, start: int, stop: int, progr
 def result(key: str, status: Literal["written", "unchanged", "skipped", "failed"], error: EpistaError | None = None) -> Result:
     """Return one line of `TransferError.results`; *error* is told as its text and its code."""
     return {"key": key, "status": status, "error": str(error) if error else None, "code": error.code if error else None}
+
+
+def _one(here: Session, job: Job, progress: Progress) -> Result:
+    try:
+        return result(job.wanted.key, to_file(here, job, progress))
+    except EpistaError as error:
+        return result(job.wanted.key, "failed", error)
+
+
+def _split(items: Sequence[T], pinned: Callable[[T], Pinned]) -> tuple[list[list[T]], list[T]]:
+    """Return groups of small items, each for one frame, and the items that travel alone."""
+    groups: list[list[T]] = []
+    single: list[T] = []
+    size = 0
+    for item in items:
+        item_bytes = pinned(item).size_bytes
+        if item_bytes >= SMALL_BYTES:
+            single.append(item)
+        elif not groups or len(groups[-1]) == MAX_OBJECTS or size + item_bytes > MAX_BODY_BYTES:
+            groups.append([item])
+            size = item_bytes
+        else:
+            groups[-1].append(item)
+            size += item_bytes
+    return groups, single
+
+
+def _framed(here: Session, wanted: Iterable[Pinned], progress: Progress) -> Generator[tuple[str, bytes]]:
+    """Give contents that arrive in frames, by their sha256; an answer that breaks off is asked for again while more arrives."""
+    lacking = {one.sha256: one for one in wanted}
+    fruitless = 0
+    while len(lacking) > 1 and fruitless < _FRUITLESS:
+        before = len(lacking)
+        try:
+            with contextlib.closing(frames.read(here, [one.version for one in lacking.values()], STALL_SECONDS)) as arriving:
+                for sha256, data in arriving:
+                    if (one := lacking.pop(sha256, None)) is not None:
+                        progress.advance(one.size_bytes)
+                        yield sha256, data
+            return
+        except EpistaError:
+            fruitless = fruitless + 1 if len(lacking) == before else 0
+
+
+class _Small:
+    """Small files of one fetch: what a frame brings is written by one thread."""
+
+    def __init__(self, here: Session, progress: Progress) -> None:
+        self._here = here
+        self._progress = progress
+        self._folders: set[Path] = set()
+
+    def to_files(self, jobs: Sequence[Job]) -> list[Result]:
+        results: list[Result] = []
+        waiting: dict[str, list[Job]] = {}
+        for job in jobs:
+            try:
+                if self._is_there(job):
+                    self._progress.advance(job.wanted.size_bytes)
+                    results.append(result(job.wanted.key, "unchanged"))
+                else:
+                    waiting.setdefault(job.wanted.sha256, []).append(job)
+            except EpistaError as error:
+                results.append(result(job.wanted.key, "failed", error))
+            except OSError as error:
+                results.append(result(job.wanted.key, "failed", disk.explain(error, job.target)))
+        if self._progress.unanswered < GONE_AFTER:
+            framed = _framed(self._here, [twins[0].wanted for twins in waiting.values()], self._progress)
+            with contextlib.closing(framed) as arriving:
+                for sha256, data in arriving:
+                    results += [self._write(job, data) for job in waiting.pop(sha256)]
+        # What no frame had, for whatever reason, is asked for by itself, with all the retries and errors of that.
+        results += [_one(self._here, job, self._progress) for twins in waiting.values() for job in twins]
+        return results
+
+    def _is_there(self, job: Job) -> bool:
+        """Make way for the file, unless it has its bytes already."""
+        folder = job.target.parent
+        if folder not in self._folders:
+            # Before folders are made: one made behind a link would already be outside. A fetch itself makes no links.
+            if job.root is not None:
+                destinations.refuse_links(job.root, folder)
+            folder.mkdir(parents=True, exist_ok=True)
+            self._folders.add(folder)
+        try:
+            found = os.lstat(job.target)
+        except FileNotFoundError:
+            return False
+        if stat.S_ISLNK(found.st_mode) and job.root is not None:
+            destinations.refuse_links(job.root, job.target)
+        return _has(job.target, job.wanted, self._progress)
+
+    def _write(self, job: Job, data: bytes) -> Result:
+        # Too short to be worth continuing, so the file is no part that the next run looks for.
+        part = f"{job.target.parent}{os.sep}.epista-{secrets.token_hex(8)}{destinations.PART_SUFFIX}"
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+        try:
+            fd = os.open(part, flags, 0o666)
+            try:
+                try:
+                    disk.write_all(fd, data)
+                finally:
+                    os.close(fd)
+                os.replace(part, job.target)  # noqa: PTH105 - a Path each is a tenth of the time
+            except BaseException:
+                with contextlib.suppress(OSError):
+                    os.unlink(part)  # noqa: PTH108 - as above
+                raise
+        except OSError as error:
+            return result(job.wanted.key, "failed", disk.explain(error, job.target))
+        return result(job.wanted.key, "written")
 
 
 def _replace(here: Session, wanted: Pinned, target: Path, progress: Progress) -> None:

@@ -11,13 +11,14 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 
 from epista.client import objects
 from epista.client.session import Session
 from epista.client.transfer import destinations, disk, download
+from epista.client.transfer.download import Job
 from epista.client.transfer.progress import Progress, Stopped
 from epista.contract.errors import (
     IntegrityError,
@@ -387,3 +388,30 @@ def test_a_stream_reads_by_range_and_verifies_what_it_reads_whole(lab: Lab, here
     lab.faults["d/big.bin"] = [Fault("flip", 5)]
     with objects.open(here, "d/big.bin") as stream, pytest.raises(IntegrityError):
         stream.read()
+
+
+def small_files(lab: Lab, here: Session, tmp_path: Path) -> list[Job]:
+    lab.contents = {f"d/{number}": f"content {number}".encode() for number in range(10)}
+    return [
+        Job(objects._pinned(asset, asset.version, None), tmp_path / asset.key, tmp_path)
+        for asset in (lab.asset(key, content) for key, content in lab.contents.items())
+    ]
+
+
+@pytest.mark.parametrize("at", [0, 3, 400, 450])
+@pytest.mark.parametrize("kind", ["cut", "flip"])
+def test_a_frame_that_breaks_or_lies_costs_no_file(lab: Lab, here: Session, tmp_path: Path, kind: Any, at: int) -> None:
+    jobs = small_files(lab, here, tmp_path)
+    lab.faults["frame"] = [Fault(kind, at)]
+    lines = download.to_files(here, jobs, Progress())
+    assert [line["status"] for line in lines] == ["written"] * 10
+    assert {job.wanted.key: job.target.read_bytes() for job in jobs} == lab.contents
+    assert {path.name for path in tmp_path.rglob("*") if path.is_file()} == {str(number) for number in range(10)}
+
+
+def test_what_a_frame_does_not_have_is_asked_for_by_itself(lab: Lab, here: Session, tmp_path: Path) -> None:
+    jobs = small_files(lab, here, tmp_path)
+    lab.faults["d/3"] = [Fault("flip", 1), Fault("flip", 1)]
+    lines = download.to_files(here, jobs, Progress())
+    assert {line["key"]: line["code"] for line in lines if line["status"] == "failed"} == {"d/3": "integrity"}
+    assert lab.asked == [("frame", "9"), ("d/3", None), ("d/3", None)]
