@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, TypeAlias
 
 import msgspec
 
-from epista.client import assets
+from epista.client import assets, offline
 from epista.client.assets import Asset, locate, target
 from epista.client.transfer import destinations, disk, folders, streams, upload
 from epista.client.transfer import download as downloads
@@ -133,7 +133,7 @@ def deserialize(
 
     def read(wanted: Pinned, data: bytes) -> Any:
         if wanted.options is None:
-            wanted = _pin_version(here, wanted.key, wanted.version)
+            wanted = _pin_one(here, wanted.key, wanted.version)
         return serializers.deserialize(
             wanted.key,
             data,
@@ -413,8 +413,7 @@ def open(
         ValidationError: *byte_range* is not within the asset.
     """
     _refuse_folder(ref, "ws.fetch(key, dest) downloads a folder")
-    found = assets.get(here, ref)
-    wanted = _pinned(found, found.version, None) if version is None else _pin_version(here, found.key, version)
+    wanted = _pin_one(here, ref, version)
     if download:
         if byte_range is not None:
             raise ValidationError("byte_range is for streams; with download=True the whole file is copied")
@@ -444,7 +443,40 @@ def _bounds(byte_range: tuple[int, int] | None, wanted: Pinned) -> tuple[int, in
 
 
 def _pin(here: Session, key: Ref, version: str | int | None) -> Pinned | _Folder:
-    """Return the version at exactly *key*, else the folder."""
+    """Return the version at exactly *key*, else the folder; what it was before, if the lab cannot be reached."""
+
+    def ask() -> list[Any]:
+        found = _asked(here, key, version)
+        return [None, [found]] if isinstance(found, Pinned) else [found.path, found.files]
+
+    if here.cache is None:
+        return _asked(here, key, version)
+    place, experiment = (key, here.experiment_name) if isinstance(key, str) else (key.key, None)
+
+    def also(answer: Any) -> list[offline.Question]:
+        # Whoever names this very version means the same.
+        return [["pin", here.name, one, experiment, row[1]] for row in answer[1] for one in {place, row[0]} if answer[0] is None]
+
+    question: offline.Question = ["pin", here.name, place, experiment, None if version is None else str(version)]
+    path, rows = offline.answer(here.cache, here.wire, question, ask, also=also)
+    files = [Pinned(*row) for row in rows]
+    return files[0] if path is None else _Folder(path, files)
+
+
+def _pin_one(here: Session, ref: Ref, version: str | int | None) -> Pinned:
+    """Return the version of the one asset that *ref* stands for; what it was before, if the lab cannot be reached."""
+
+    def ask() -> Pinned:
+        found = assets.get(here, ref)
+        return _pinned(found, found.version, None) if version is None else _pin_version(here, found.key, version)
+
+    place, experiment = (ref, here.experiment_name) if isinstance(ref, str) else (ref.key, None)
+    question: offline.Question = ["one", here.name, place, experiment, None if version is None else str(version)]
+    return Pinned(*offline.answer(here.cache, here.wire, question, ask))
+
+
+def _asked(here: Session, key: Ref, version: str | int | None) -> Pinned | _Folder:
+    """Ask the lab for the version at exactly *key*, else for the folder."""
     if not isinstance(key, str):
         return _pin_key(here, key, version)
     missing: KeyNotFoundError | None = None

@@ -8,7 +8,8 @@ import threading
 import weakref
 from typing import TYPE_CHECKING
 
-from epista.client import embedded, settings
+from epista.client import embedded, offline, settings
+from epista.client.transfer.cache import Cache
 from epista.client.wire import Wire
 from epista.contract.errors import NotFoundError, SettingsError
 from epista.contract.workspaces import ListWorkspaces, Workspaces
@@ -62,7 +63,10 @@ class Session:
                 undo.callback(lab.stop)
                 self._workspace = found.workspace or embedded.WORKSPACE
                 self._wire = Wire(lab.url, lab.secret, check=lab.check)
+                # An embedded lab's own files are as near as a cache would be.
+                self._cache = None
             else:
+                self._cache = _cache(found)
                 self._wire = Wire(found.location, found.token, refresh_url=found.refresh_url)
             undo.callback(self._wire.close)
             # Also runs when the session is forgotten, and at the end of the interpreter.
@@ -90,6 +94,11 @@ class Session:
         return self._wire
 
     @property
+    def cache(self) -> Cache | None:
+        """Where what was read is kept on this machine, if the settings say so."""
+        return self._cache
+
+    @property
     def url(self) -> str:
         """The server's address."""
         return self._wire.url
@@ -104,7 +113,8 @@ class Session:
         """The workspace, by the name or id it was asked for; without one, the only one there is, looked up once."""
         with self._choosing:
             if self._workspace is None:
-                self._workspace = _only(self._wire)
+                found: str = offline.answer(self._cache, self._wire, ["workspace"], lambda: _only(self._wire))
+                self._workspace = found
             return self._workspace
 
     @property
@@ -131,6 +141,12 @@ class Session:
     def is_embedded(self) -> bool:
         """Whether the server is this session's own child, on this machine's disk."""
         return self._is_embedded
+
+
+def _cache(found: settings.Settings) -> Cache | None:
+    if found.cache_dir is None:
+        return None
+    return Cache(found.cache_dir, found.cache_bytes, f"{found.location}\0{found.token}")
 
 
 def _only(wire: Wire) -> str:

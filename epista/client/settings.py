@@ -14,6 +14,7 @@ So a token never travels to another server than the one it was given for, whatev
 from __future__ import annotations
 
 import os
+import re
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -37,6 +38,8 @@ VARIABLES = {
     "TOKEN_REFRESH_URL": "where a kernel token is renewed, if not at the server itself",
     "CREDENTIALS": "the credentials file, if not ~/.epista/credentials.json",
     "ENV_FILE": "a file of such variables, read below the real ones",
+    "CACHE_DIR": "a folder in which what was read is kept, for the next time and for when the lab cannot be reached",
+    "CACHE_BYTES": "how much may be kept there, such as 500MB or 20GiB; 10 GiB if not set",
     "PROGRESS": "1 shows progress, 0 does not; else only on a terminal or in a notebook",
 }
 """Every variable the client reads, without its prefix."""
@@ -46,6 +49,10 @@ SECRETS = tuple(prefix + name for prefix in PREFIXES for name in ("TOKEN", "PAT"
 
 CREDENTIALS = "~/.epista/credentials.json"
 """Where the credentials are kept unless a variable says otherwise."""
+
+
+CACHE_BYTES = 10 * 1024**3
+"""How much may be kept in a cache unless a variable says otherwise."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +75,10 @@ class Settings:
     """The notebook, for provenance."""
     show_progress: bool | None
     """None: only on a terminal or in a notebook."""
+    cache_dir: Path | None
+    """Where what was read is kept; None: nowhere."""
+    cache_bytes: int
+    """How much may be kept there."""
 
 
 @dataclass(frozen=True)
@@ -166,6 +177,8 @@ def read(
         experiment=_experiment(experiment or variable("EXPERIMENT_ID")),
         notebook=notebook or anywhere("NOTEBOOK_ID"),
         show_progress=_flag(anywhere("PROGRESS")) if progress is None else progress,
+        cache_dir=Path(named).expanduser().absolute() if (named := anywhere("CACHE_DIR")) else None,
+        cache_bytes=_bytes(anywhere("CACHE_BYTES")),
     )
 
 
@@ -275,6 +288,20 @@ def _flag(text: str | None) -> bool | None:
     if text not in ("0", "1"):
         raise SettingsError(f"PROGRESS is 0 or 1, not {text!r}")
     return text == "1"
+
+
+_UNITS = {"": 1, "b": 1} | {f"{prefix}b": 1000 ** (n + 1) for n, prefix in enumerate("kmgt")}
+_UNITS |= {f"{prefix}ib": 1024 ** (n + 1) for n, prefix in enumerate("kmgt")}
+
+
+def _bytes(text: str | None) -> int:
+    if text is None:
+        return CACHE_BYTES
+    found = re.fullmatch(r"(\d{1,15}) ?([A-Za-z]*)", text, re.ASCII)
+    if not found or found[2].lower() not in _UNITS or not int(found[1]):
+        raise SettingsError(f"CACHE_BYTES is a number of bytes, such as 500MB or 20GiB, not {text!r}")
+    size: int = int(found[1]) * _UNITS[found[2].lower()]
+    return size
 
 
 def _nowhere(name: str, sources: list[_Source]) -> str:

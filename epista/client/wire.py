@@ -101,6 +101,9 @@ class Wire:
         self.url = url
         self.round_trip_seconds = 0.0
         """The shortest time that an answer took to begin; 0 before the first one."""
+        self.is_away = False
+        """Whether the last call got no answer."""
+        self._hurry = threading.local()
         self._token = None if secret is None else _Token(secret, functools.partial(self._renewed, refresh_url), clock)
         self._check = check
         self._sleep = sleep
@@ -111,6 +114,14 @@ class Wire:
 
     def __repr__(self) -> str:
         return f"Wire({self.url!r})"
+
+    def hurried(self, act: Callable[[], T]) -> T:
+        """Do *act*, whose calls in this thread are made once, without waiting and trying again."""
+        self._hurry.is_on = True
+        try:
+            return act()
+        finally:
+            self._hurry.is_on = False
 
     def call(self, name: str, request: Request, *, reply: type[R] | None = None, read_seconds: float = READ_SECONDS) -> R:
         """
@@ -397,7 +408,9 @@ class Wire:
         number = 1
         while True:
             try:
-                return attempt()
+                found = attempt()
+                self.is_away = False
+                return found
             except (UnreachableError, UnavailableError, RateLimitError) as error:
                 if isinstance(error, UnreachableError) and self._check and not self._closed:
                     self._check()
@@ -405,7 +418,9 @@ class Wire:
                 asked = error.details.get("retry_after_seconds")
                 delay += asked if isinstance(asked, int | float) and asked > 0 else 0
                 may_repeat = (can_repeat and row.retry != "never") or isinstance(error.__cause__, _UNSENT)
-                if self._closed or not may_repeat or not _passes(error) or number == ATTEMPTS or delay > MAX_RETRY_AFTER_SECONDS:
+                is_last = number == ATTEMPTS or getattr(self._hurry, "is_on", False)
+                if self._closed or not may_repeat or not _passes(error) or is_last or delay > MAX_RETRY_AFTER_SECONDS:
+                    self.is_away = isinstance(error, UnreachableError)
                     raise
                 number += 1
                 self._sleep(delay)
@@ -415,7 +430,8 @@ class Wire:
         url = url or self.url
         with self._lock:
             if self._closed:
-                raise UnreachableError(f"the workspace at {self.url} is closed", hint="open it again: epista.Workspace(...)")
+                hint = "open it again: epista.Workspace(...)"
+                raise UnreachableError(f"the workspace at {self.url} is closed", hint=hint, details={"lasts": True})
             # A forked child must not share sockets with its parent.
             if url not in self._lines or self._lines[url].pid != os.getpid():
                 self._lines[url] = _Lines(url)

@@ -45,6 +45,12 @@ def lock(file: io.FileIO) -> bool:
     return True
 
 
+def wait_for(file: io.FileIO) -> None:
+    """Take *file* for this process alone until it is closed, after whoever has it."""
+    if _can_lock:
+        fcntl.flock(file.fileno(), fcntl.LOCK_EX)
+
+
 def write(sink: io.FileIO | io.BytesIO, piece: bytes) -> None:
     """Write the whole *piece*; one write to an unbuffered file may take less."""
     written = sink.write(piece)

@@ -8,6 +8,7 @@ the hash agrees. A transfer that breaks is taken up again where it stopped, in t
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import itertools
 import os
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from urllib3 import BaseHTTPResponse
 
     from epista.client.session import Session
+    from epista.client.transfer.cache import Cache
     from epista.client.transfer.progress import Progress
 
 T = TypeVar("T")
@@ -407,6 +409,8 @@ def _bring(here: Session, wanted: Pinned, sink: io.FileIO | io.BytesIO, progress
             _empty(sink)
             raise
         _empty(sink)
+    if here.cache and _recalled(here.cache, wanted, sink, progress):
+        return
     for _ in range(2):
         with Digest(wanted.size_bytes) as digest:
             _rehash(sink, wanted, digest, progress)
@@ -416,6 +420,8 @@ def _bring(here: Session, wanted: Pinned, sink: io.FileIO | io.BytesIO, progress
                     digest.update(piece)
                     progress.advance(len(piece))
             if digest.hexdigest() == wanted.sha256:
+                if here.cache:
+                    here.cache.keep(wanted.sha256, wanted.size_bytes, functools.partial(_pour, sink))
                 return
         progress.advance(-digest.size_bytes)
         _empty(sink)
@@ -424,6 +430,45 @@ def _bring(here: Session, wanted: Pinned, sink: io.FileIO | io.BytesIO, progress
         hint="'epista verify' checks the lab's own copy; an earlier version may be whole (ws.versions)",
         details={"key": wanted.key, "version": wanted.version, "sha256": wanted.sha256},
     )
+
+
+def _recalled(cache: Cache, wanted: Pinned, sink: io.FileIO | io.BytesIO, progress: Progress) -> bool:
+    """Fill *sink* from the cache and verify it; else leave it as it was, and drop what is not what it should be."""
+    with cache.content(wanted.sha256) as source:
+        if source is None:
+            return False
+        _empty(sink)
+        if os.fstat(source.fileno()).st_size == wanted.size_bytes and _filled(source, wanted, sink, progress):
+            return True
+    cache.drop(wanted.sha256)
+    _empty(sink)
+    return False
+
+
+def _filled(source: io.FileIO, wanted: Pinned, sink: io.FileIO | io.BytesIO, progress: Progress) -> bool:
+    """Copy the bytes of *source* from where it stands, and verify them."""
+    with Digest(wanted.size_bytes) as digest:
+        whole = source.tell() == 0 and os.fstat(source.fileno()).st_size == wanted.size_bytes
+        if whole and isinstance(sink, io.FileIO) and disk.clone(source, sink):
+            _rehash(sink, wanted, digest, progress)
+        else:
+            while piece := source.read(min(PIECE_BYTES, wanted.size_bytes - digest.size_bytes)):
+                disk.write(sink, piece)
+                digest.update(piece)
+                progress.advance(len(piece))
+        if digest.hexdigest() == wanted.sha256:
+            return True
+    progress.advance(-digest.size_bytes)
+    return False
+
+
+def _pour(source: io.FileIO | io.BytesIO, sink: io.FileIO) -> None:
+    """Copy all of *source*, which stays at its end."""
+    if isinstance(source, io.FileIO) and disk.clone(source, sink):
+        return
+    source.seek(0)
+    while piece := source.read(PIECE_BYTES):
+        disk.write(sink, piece)
 
 
 @contextlib.contextmanager
@@ -462,20 +507,9 @@ def _copy(here: Session, wanted: Pinned, sink: io.FileIO | io.BytesIO, progress:
         source = io.FileIO(place.path)
     except (EpistaError, OSError):
         return False
-    with source, Digest(wanted.size_bytes) as digest:
-        whole = place.offset == 0 and os.fstat(source.fileno()).st_size == wanted.size_bytes
-        if whole and isinstance(sink, io.FileIO) and disk.clone(source, sink):
-            _rehash(sink, wanted, digest, progress)
-        else:
-            source.seek(place.offset)
-            while piece := source.read(min(PIECE_BYTES, wanted.size_bytes - digest.size_bytes)):
-                disk.write(sink, piece)
-                digest.update(piece)
-                progress.advance(len(piece))
-        if digest.hexdigest() == wanted.sha256:
-            return True
-    progress.advance(-digest.size_bytes)
-    return False
+    with source:
+        source.seek(place.offset)
+        return _filled(source, wanted, sink, progress)
 
 
 def _has(target: Path, wanted: Pinned, progress: Progress) -> bool:
