@@ -133,7 +133,7 @@ def deserialize(
 
     def read(wanted: Pinned, data: bytes) -> Any:
         if wanted.options is None:
-            wanted = _pin_one(here, wanted.key, wanted.version)
+            wanted = _pin_listed(here, wanted)
         return serializers.deserialize(
             wanted.key,
             data,
@@ -473,6 +473,12 @@ def _pin_one(here: Session, ref: Ref, version: str | int | None) -> Pinned:
     place, experiment = (ref, here.experiment_name) if isinstance(ref, str) else (ref.key, None)
     question: offline.Question = ["one", here.name, place, experiment, None if version is None else str(version)]
     return Pinned(*offline.answer(here.cache, here.wire, question, ask))
+
+
+def _pin_listed(here: Session, listed: Pinned) -> Pinned:
+    """Return a version with its options, which a listing leaves out."""
+    question: offline.Question = ["listed", here.name, listed.version]
+    return Pinned(*offline.answer(here.cache, here.wire, question, lambda: _pin_version(here, listed.key, listed.version)))
 
 
 def _asked(here: Session, key: Ref, version: str | int | None) -> Pinned | _Folder:

@@ -278,8 +278,18 @@ def _split(items: Sequence[T], pinned: Callable[[T], Pinned]) -> tuple[list[list
 
 
 def _framed(here: Session, wanted: Iterable[Pinned], progress: Progress) -> Generator[tuple[str, bytes]]:
-    """Give contents that arrive in frames, by their sha256; an answer that breaks off is asked for again while more arrives."""
+    """
+    Give contents from the cache, and those that arrive in frames, by their sha256.
+
+    An answer that breaks off is asked for again while more arrives.
+    """
     lacking = {one.sha256: one for one in wanted}
+    if here.cache:
+        for known in list(lacking.values()):
+            kept = io.BytesIO()
+            if _recalled(here.cache, known, kept, progress):
+                del lacking[known.sha256]
+                yield known.sha256, kept.getvalue()
     fruitless = 0
     while len(lacking) > 1 and fruitless < _FRUITLESS:
         before = len(lacking)
@@ -288,6 +298,8 @@ def _framed(here: Session, wanted: Iterable[Pinned], progress: Progress) -> Gene
                 for sha256, data in arriving:
                     if (one := lacking.pop(sha256, None)) is not None:
                         progress.advance(one.size_bytes)
+                        if here.cache:
+                            here.cache.keep(sha256, len(data), functools.partial(_pour, io.BytesIO(data)))
                         yield sha256, data
             return
         except EpistaError:

@@ -57,9 +57,9 @@ def pour(data: bytes) -> Callable[[io.FileIO], None]:
     return fill
 
 
-def downloads(server: Server) -> int:
-    """Count the downloads that the server has answered."""
-    return len(server.api().ok(server.api().get("~/audit", action="objects.content"))["rows"])
+def rows(server: Server, action: str) -> int:
+    """Count what the server has audited."""
+    return len(server.api().ok(server.api().get("~/audit", action=action))["rows"])
 
 
 def contents(folder: Path) -> dict[str, Path]:
@@ -85,7 +85,27 @@ class TestBytes:
             read.append(path.read_bytes())
 
         assert read == [data] * 5
-        assert downloads(server) == 1
+        assert rows(server, "objects.content") == 1
+
+    def test_a_folder_of_small_files_is_not_brought_again(
+        self, ws: epista.Workspace, server: Server, folder: Path, tmp_path: Path
+    ) -> None:
+        written = {f"d/{n}.txt": f"file {n}".encode() for n in range(20)}
+        for key, data in written.items():
+            server.api().put(key, data)
+        ws.fetch("d/", tmp_path / "one")
+        damaged = next(iter(contents(folder).values()))
+        damaged.chmod(0o600)
+        damaged.write_bytes(b"damaged")
+
+        ws.fetch("d/", tmp_path / "two")
+        texts = ws("d/", format="bytes")
+
+        assert {f"d/{path.name}": path.read_bytes() for path in (tmp_path / "two").iterdir()} == written
+        assert {f"d/{name}": data for name, data in texts.items()} == written
+        assert rows(server, "assets.find") == 3
+        # All together once, and the one that was damaged.
+        assert (rows(server, "frames.read"), rows(server, "objects.content")) == (1, 1)
 
     def test_what_was_damaged_is_brought_again(self, ws: epista.Workspace, server: Server, folder: Path) -> None:
         server.api().put("a.txt", b"some cells")
