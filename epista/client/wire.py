@@ -419,7 +419,7 @@ class Wire:
                 delay += asked if isinstance(asked, int | float) and asked > 0 else 0
                 may_repeat = (can_repeat and row.retry != "never") or isinstance(error.__cause__, _UNSENT)
                 is_last = number == ATTEMPTS or getattr(self._hurry, "is_on", False)
-                if self._closed or not may_repeat or not _passes(error) or is_last or delay > MAX_RETRY_AFTER_SECONDS:
+                if self._closed or not may_repeat or not passes(error) or is_last or delay > MAX_RETRY_AFTER_SECONDS:
                     self.is_away = isinstance(error, UnreachableError)
                     raise
                 number += 1
@@ -572,7 +572,7 @@ def _reason(error: BaseException) -> str:
     return "the connection broke off"
 
 
-def _passes(error: EpistaError) -> bool:
+def passes(error: EpistaError) -> bool:
     """Whether a failure may be gone a moment later; a certificate that is not trusted stays so."""
     return not isinstance(error.__cause__, SSLError) and not error.details.get("lasts")
 

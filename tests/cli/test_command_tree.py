@@ -51,6 +51,7 @@ epista token --help
 epista token create NAME --days --experiment --help --json --kernel --lab --scope --workspace
 epista token list --help --json --lab
 epista token revoke ID... --help --lab
+epista uploads --abort --everyone --help --json --lab --workspace
 epista url REF --help --json --lab --seconds --version --workspace
 epista verify --help --json --lab
 epista workspace --help

@@ -287,3 +287,18 @@ def test_url_prints_a_link_that_needs_no_token(run: Run, server: Server) -> None
     assert requests.get(done.lines[0], timeout=60).content == b"a,b\n"
     assert "for whoever has it" in done.err
     assert run("url", "EXP-1/a.csv", "--json").json["url"].startswith(server.url)
+
+
+def test_uploads_that_broke_off_are_listed_and_given_up(run: Run, server: Server) -> None:
+    assert "no uploads under way" in run("uploads").err
+    api = server.api()
+    made = [api.ok(api.post("~/uploads", size_bytes=size))["id"] for size in (2048, 100)]
+    api.ok(api.call("PUT", f"~/uploads/{made[1]}/parts/1", data=bytes(100)))
+
+    listed = run("uploads")
+    assert [line.split()[0] for line in listed.lines[1:]] == [made[1], made[0]]
+    assert [one["received_bytes"] for one in run("uploads", "--everyone", "--json").json["uploads"]] == [100, 0]
+
+    assert run("uploads", "--abort", made[0], "--abort", made[1]).lines == [f"given up: {one}" for one in made]
+    assert "no uploads under way" in run("uploads").err
+    assert run("uploads", "--abort", made[0]).code == 3

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import threading
 from typing import TYPE_CHECKING
 
 from epista.contract.errors import EpistaError, StorageFullError, TransferError
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_seeking = threading.Lock()
 _FICLONE = 0x40049409  # linux/fs.h
 
 
@@ -49,6 +51,15 @@ def wait_for(file: io.FileIO) -> None:
     """Take *file* for this process alone until it is closed, after whoever has it."""
     if _can_lock:
         fcntl.flock(file.fileno(), fcntl.LOCK_EX)
+
+
+def read_at(file: io.FileIO, start: int, size: int) -> bytes:
+    """Return *size* bytes from *start* on, fewer at the end of the file; for any number of threads."""
+    if hasattr(os, "pread"):
+        return os.pread(file.fileno(), size, start)
+    with _seeking:  # Windows
+        file.seek(start)
+        return file.read(size)
 
 
 def write(sink: io.FileIO | io.BytesIO, piece: bytes) -> None:

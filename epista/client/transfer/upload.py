@@ -15,7 +15,7 @@ import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
-from epista.client.transfer import disk
+from epista.client.transfer import disk, parts
 from epista.client.transfer.download import DISK_FROM_BYTES
 from epista.client.transfer.hashing import PIECE_BYTES, Digest
 from epista.client.transfer.threads import each
@@ -65,6 +65,12 @@ def send_bytes(here: Session, data: bytes, progress: Progress) -> str:
             disk.write(sink, data)
             return sha256
 
+        def read(start: int, size: int) -> bytes:
+            return data[start : start + size]
+
+        in_parts = not here.is_embedded and parts.suit(here, len(data))
+        if in_parts and parts.send(here, read, len(data), progress, is_known=lambda one: False, sha256=sha256):
+            return sha256  # the progress was counted there
         if not (here.is_embedded and len(data) >= DISK_FROM_BYTES and _stage(here, fill, len(data))):
             headers = {"Content-Digest": f"sha-256=:{base64.b64encode(bytes.fromhex(sha256)).decode()}:"}
             request = UploadBlob(workspace=here.name)
@@ -241,10 +247,29 @@ def _send(here: Session, file: io.FileIO, size: int, progress: Progress) -> str:
 
     if here.is_embedded and size >= DISK_FROM_BYTES and (staged := _stage(here, fill, size)):
         return staged
+    if parts.suit(here, size) and (sent := _send_in_parts(here, file, size, progress)):
+        return sent
     with _Body(file, size, progress) as body:
         blob = here.wire.send("objects.upload", UploadBlob(workspace=here.name), body=body, size=size, reply=Blob)
         _compare(blob, body.sha256(), size)
     return blob.sha256
+
+
+def _send_in_parts(here: Session, file: io.FileIO, size: int, progress: Progress) -> str | None:
+    before = _look(os.fstat(file.fileno()))
+
+    def read(start: int, size: int) -> bytes:
+        piece = disk.read_at(file, start, size)
+        if len(piece) < size:
+            raise _Changed
+        return piece
+
+    try:
+        return parts.send(here, read, size, progress, is_known=lambda sha256: not missing(here, [sha256]))
+    except IntegrityError:
+        if _look(os.fstat(file.fileno())) != before:
+            raise _Changed from None
+        raise
 
 
 def _stage(here: Session, fill: Callable[[io.FileIO], str | None], size: int) -> str | None:
