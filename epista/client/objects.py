@@ -14,7 +14,7 @@ import msgspec
 
 from epista.client import assets, offline
 from epista.client.assets import Asset, locate, target
-from epista.client.transfer import destinations, disk, folders, streams, upload
+from epista.client.transfer import batches, destinations, disk, folders, streams, upload
 from epista.client.transfer import download as downloads
 from epista.client.transfer import frames as transfer_frames
 from epista.client.transfer.download import Job, Pinned, Result, result
@@ -288,26 +288,30 @@ def put_dir(
     found = folders.walk(path, ignore=ignore, links=links)
     places, metas, problems = _places(folder, found, meta if callable(meta) else None)
     upload.refuse(problems)
-    sizes = {name: disk.size_of(file) for name, file in found.files.items()}
-    with shown(here, "read", sum(sizes.values()), len(sizes)) as progress:
+    if not places:
+        return []
+    usual = len(msgspec.json.encode(described["meta"]))
+    files = [
+        batches.File(
+            name,
+            found.files[name],
+            disk.size_of(found.files[name]),
+            len(msgspec.json.encode(metas[name])) if name in metas else usual,
+        )
+        for name in sorted(places, key=places.__getitem__)
+    ]
+
+    def described_as(name: str, sha256: str) -> PutObject:
+        fields = {**described, "meta": metas.get(name, described["meta"])}
+        place = places[name]
+        return PutObject(key=place, sha256=sha256, format=_format_of(place, None), expect=expect, **fields)
+
+    with shown(here, "put", sum(file.size_bytes for file in files), len(files)) as progress:
         if found.left_out:
             progress.note(f"{len(found.left_out)} left out of '{path}': {', '.join(found.left_out[:10])}")
-        hashes = upload.hash_files(found.files, progress)
-    lacking = set(upload.missing(here, sorted(set(hashes.values()))))
-    total = sum({hashes[name]: size for name, size in sizes.items() if hashes[name] in lacking}.values())
-    with shown(here, "put", total, len(lacking)) as progress:
-        hashes = upload.send_files(here, found.files, hashes, sorted(lacking), progress)
-    objects = [
-        PutObject(
-            key=place,
-            sha256=hashes[name],
-            format=_format_of(place, None),
-            expect=expect,
-            **{**described, "meta": metas.get(name, described["meta"])},
-        )
-        for name, place in places.items()
-    ]
-    return _commit(here, objects, sources) if objects else []
+        made = batches.put(here, files, described_as, sources, batches.Receipts(_Framed, _Assets), progress)
+    receipts = {asset.key: asset for asset in made}
+    return [receipts[place] for place in places.values()]
 
 
 def copy(here: Session, key: Ref, to: str, *, version: str | int | None = None, expect: str | None = None) -> Asset:

@@ -75,6 +75,7 @@ ENDPOINTS = (
     Endpoint("objects.content", "GET", _WS + "/versions/{version}/content", "read", objects.ReadContent, None, raw="down", retry="safe"),
     Endpoint("objects.commit", "POST", _WS + "/objects", "write", objects.CommitObjects, objects.Assets),
     Endpoint("frames.send", "POST", _WS + "/frames", "write", objects.SendFrame, objects.Framed, raw="up"),
+    Endpoint("batches.commit", "POST", _WS + "/batches/commit", "write", objects.CommitBatch, None, raw="down", retry="safe"),
     Endpoint("frames.read", "POST", _WS + "/frames/read", "read", objects.ReadFrames, None, raw="down", retry="safe"),
     Endpoint("objects.set_meta", "POST", _WS + "/metadata", "write", objects.SetMetadata, assets.Asset),
     Endpoint("objects.delete", "POST", _WS + "/delete", "write", objects.DeleteAsset, assets.Asset),

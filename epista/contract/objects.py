@@ -153,6 +153,10 @@ class Assets(Reply, frozen=True, kw_only=True):
     """Whole; the receipt of a write."""
 
 
+MAX_PARTS = 100_000
+"""How many parts a batch may have."""
+
+
 class SendFrame(Request, frozen=True, kw_only=True):
     """
     Send small objects together, and make versions of them in the same transaction.
@@ -165,11 +169,39 @@ class SendFrame(Request, frozen=True, kw_only=True):
     """The workspace."""
 
 
+BatchId = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{32}$(?!\n)", max_length=32)]
+"""Names a batch; the caller makes it up, at random."""
+
+
 class FrameHead(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What stands before a frame."""
 
     objects: Annotated[tuple[PutObject, ...], msgspec.Meta(max_length=MAX_OBJECTS)] = ()
     """Keys to make versions at, of contents in this frame, or that the caller has sent or may read."""
+    inputs: Annotated[tuple[Text, ...], msgspec.Meta(max_length=10_000)] = ()
+    """Ids of the versions that went into them."""
+    notebook: Text | None = None
+    """The notebook that made them."""
+    batch: BatchId | None = None
+    """Only set the keys aside, for the commit of this batch; without inputs and notebook, which come with the commit."""
+    part: Annotated[int, msgspec.Meta(ge=0, lt=MAX_PARTS)] = 0
+    """Which part of the batch this is; sent again, it replaces what it was."""
+
+
+class CommitBatch(Request, frozen=True, kw_only=True):
+    """
+    Make versions of everything that was set aside for a batch: all or none, in one transaction.
+
+    The keys ascend in code-point order, within each part and from part to part. The answer has a line of JSON for each part, an
+    `Assets`. Asked again, also after its reply was lost, it is answered alike.
+    """
+
+    workspace: Text
+    """The workspace."""
+    batch: BatchId
+    """Which."""
+    parts: Annotated[int, msgspec.Meta(ge=1, le=MAX_PARTS)]
+    """How many parts it has, counted from 0."""
     inputs: Annotated[tuple[Text, ...], msgspec.Meta(max_length=10_000)] = ()
     """Ids of the versions that went into them."""
     notebook: Text | None = None

@@ -28,7 +28,7 @@ from epista.server.engines.extraction import Extractor
 from epista.server.engines.schema_checks import SchemaChecks
 from epista.server.routes import problems, status
 from epista.server.routes.dispatch import Door, JsonRoute
-from epista.server.routes.frames import FrameDownload, FrameUpload
+from epista.server.routes.frames import BatchCommit, FrameDownload, FrameUpload
 from epista.server.routes.limits import RateLimit
 from epista.server.routes.metrics import Metrics
 from epista.server.routes.requests import Requests
@@ -36,6 +36,7 @@ from epista.server.routes.transfers import Download, KeyStream, LinkDownload, Pa
 from epista.server.routes.turns import SLOW_THREADS, Turns
 from epista.server.services.assets import Assets
 from epista.server.services.audit import Audit
+from epista.server.services.batches import Batches
 from epista.server.services.experiments import Experiments
 from epista.server.services.frames import Frames
 from epista.server.services.lab import Lab
@@ -76,7 +77,8 @@ def create_app(config: Config, *, owner: Owner | None = None, clock: moments.Clo
 
     tokens = Tokens(resources, owner)
     assets, objects = Assets(resources), Objects(resources)
-    frames = Frames(resources, objects)
+    batches = Batches(resources, objects)
+    frames = Frames(resources, objects, batches)
     links = Links(resources, tokens)
     uploads = Uploads(resources, objects)
     services: dict[str, Any] = {
@@ -107,6 +109,7 @@ def create_app(config: Config, *, owner: Owner | None = None, clock: moments.Clo
         "uploads.put_part": PartUpload(BY_NAME["uploads.put_part"], door, uploads),
         "links.open": LinkDownload(BY_NAME["links.open"], door, links, blobs),
         "frames.send": FrameUpload(BY_NAME["frames.send"], door, frames),
+        "batches.commit": BatchCommit(BY_NAME["batches.commit"], door, batches),
         "frames.read": FrameDownload(BY_NAME["frames.read"], door, frames),
         "assets.keys": KeyStream(BY_NAME["assets.keys"], door, assets),
     }

@@ -13,6 +13,7 @@ from epista.contract.openapi import path_fields
 from epista.contract.scopes import SCOPES
 from epista.server.services.assets import Assets
 from epista.server.services.audit import Audit
+from epista.server.services.batches import Batches
 from epista.server.services.experiments import Experiments
 from epista.server.services.frames import Frames
 from epista.server.services.lab import Lab
@@ -26,6 +27,7 @@ from epista.server.services.workspaces import Workspaces
 SERVICES: dict[str, type] = {
     "assets": Assets,
     "audit": Audit,
+    "batches": Batches,
     "experiments": Experiments,
     "frames": Frames,
     "lab": Lab,

@@ -65,6 +65,7 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     "objects.locate": {"version": "VERSION"},
     "objects.content": {"version": "VERSION"},
     "frames.send": {},
+    "batches.commit": {"batch": "0" * 32, "parts": 1},
     "frames.read": {"versions": ["VERSION"]},
     "objects.commit": {"objects": [{"key": "EXP-1/new.csv", "sha256": sha256(BYTES)}]},
     "objects.set_meta": {"key": "EXP-1/plate.csv", "meta": {"temp": 37}},
@@ -127,6 +128,9 @@ class Lab:
         self.manager.ok(self.manager.post("~/delete", key="EXP-1/gone.csv"))
         self.manager.ok(self.manager.post("~/members", user="leaver", role="viewer"))
         self.manager.upload(b"without a version")
+        aside = {"batch": "0" * 32, "objects": [{"key": "EXP-1/batch.csv", "sha256": sha256(BYTES)}]}
+        sent = frames.joined(json.dumps(aside).encode(), frames.frame([]))
+        self.manager.ok(self.manager.call("POST", "~/frames", data=sent))
         token = self.manager.ok(self.manager.post("/tokens", name="to revoke"))["token"]["id"]
         backup = str(server.folder.parent / "backup")
         link = self.manager.ok(self.manager.post("~/links", version=asset["version"]))["url"].split("/")[-2]

@@ -21,6 +21,7 @@ from epista.server.access.actors import Actor
 from epista.server.routes import decode
 from epista.server.routes.dispatch import Door, read_body, with_fingerprint
 from epista.server.routes.transfers import Raw, opening
+from epista.server.services.batches import Batches
 from epista.server.services.frames import Frames
 from epista.server.stores.blobs import CHUNK
 
@@ -66,4 +67,19 @@ class FrameDownload(Raw):
         pieces = await run_in_threadpool(self._service.read, actor, wanted)
         piece = await run_in_threadpool(next, pieces, b"")
         await self._send(send, opening(200, {"Content-Type": "application/octet-stream"}))
+        await self._stream(piece, pieces, request, send)
+
+
+class BatchCommit(Raw):
+    """What was set aside becomes visible, and the receipts go out a part at a time."""
+
+    def __init__(self, row: Endpoint, door: Door, service: Batches) -> None:
+        super().__init__(row, door)
+        self._service = service
+
+    async def move(self, actor: Actor, wanted: objects.CommitBatch, request: Request, send: Send) -> None:
+        async with self._door.slow.turn(actor.caller):
+            pieces = await to_thread.run_sync(self._service.commit, actor, wanted, limiter=self._door.slow_threads)
+        piece = await run_in_threadpool(next, pieces, b"")
+        await self._send(send, opening(200, {"Content-Type": "application/x-ndjson"}))
         await self._stream(piece, pieces, request, send)

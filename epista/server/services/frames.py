@@ -14,6 +14,7 @@ from epista.contract.assets import Asset
 from epista.contract.errors import InvalidRequestError, TooLargeError
 from epista.server.access.actors import Actor
 from epista.server.access.policy import Access
+from epista.server.services.batches import Batches
 from epista.server.services.objects import Objects
 from epista.server.services.resources import Resources
 from epista.server.stores import assets as rows
@@ -33,8 +34,9 @@ class Frames:
     header stands; so an offset of 0 means an object that is one blob.
     """
 
-    def __init__(self, resources: Resources, objects: Objects) -> None:
+    def __init__(self, resources: Resources, objects: Objects, batches: Batches) -> None:
         self._all = resources
+        self._batches = batches
         self._objects = objects
 
     def refuse_early(self, actor: Actor, wanted: wire.SendFrame) -> None:
@@ -48,17 +50,16 @@ class Frames:
         if placed and (largest := max(one.size for one in placed)) > self._all.config.max_upload_bytes:
             limit = self._all.config.max_upload_bytes
             raise TooLargeError(f"an object of {largest:,} bytes is over the limit of {limit:,} bytes")
+        if head.batch is not None and (head.inputs or head.notebook is not None or not head.objects):
+            raise InvalidRequestError("what is set aside for a batch has keys; inputs and notebook come with its commit")
         if not placed:
             if not head.objects:
                 raise InvalidRequestError("neither an object nor a key was sent")
-            return wire.Framed(blobs=0, assets=tuple(self._put(actor, wanted, head, None)))
+            return self._act(actor, wanted, head, None)
         fresh = _Fresh(self._all, actor, placed, self._store(frame))
         is_kept = False
         try:
-            if head.objects:
-                sent = wire.Framed(blobs=len(placed), assets=tuple(self._put(actor, wanted, head, fresh)))
-            else:
-                sent = self._keep(actor, wanted, fresh)
+            sent = self._act(actor, wanted, head, fresh) if head.objects else self._keep(actor, wanted, fresh)
             is_kept = fresh.is_needed
             return sent
         finally:
@@ -66,6 +67,13 @@ class Frames:
             # pack, so only one that no row can know is removed.
             if not is_kept and not self._is_known(fresh.pack.object):
                 self._all.blobs.delete(fresh.pack.object)
+
+    def _act(self, actor: Actor, wanted: wire.SendFrame, head: wire.FrameHead, fresh: _Fresh | None) -> wire.Framed:
+        blobs = len(fresh.placed) if fresh else 0
+        if head.batch is None:
+            return wire.Framed(blobs=blobs, assets=tuple(self._put(actor, wanted, head, fresh)))
+        self._batches.set_aside(actor, wanted.workspace, head, fresh)
+        return wire.Framed(blobs=blobs)
 
     def _store(self, frame: memoryview) -> Stored:
         incoming = self._all.blobs.create()

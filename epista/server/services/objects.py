@@ -49,9 +49,11 @@ MAX_OPTIONS_BYTES = 64 * 1024
 MAX_EDGES = 250_000
 """How many inputs the objects of one commit may have together; other writers wait while they are recorded."""
 
-_LISTED_IN_AUDIT = 50
+LISTED_IN_AUDIT = 50
+"""How many things one audit row names."""
 
-_MOST_CHECKS = 5
+MOST_CHECKS = 5
+"""How often the rules are checked while they, or the assets, change."""
 
 R = TypeVar("R", bound=Reply)
 
@@ -73,7 +75,7 @@ class Content:
 
 
 @dataclass(kw_only=True, slots=True)
-class _Draft:
+class Draft:
     """One key of a commit on its way to become a version."""
 
     wanted: wire.PutObject
@@ -111,7 +113,7 @@ class _Copy(NamedTuple):
 
     source: RowMapping
     version: RowMapping
-    draft: _Draft
+    draft: Draft
 
     @property
     def text_is_indexed(self) -> bool:
@@ -177,7 +179,7 @@ class Objects:
     def missing(self, actor: Actor, wanted: wire.MissingBlobs) -> wire.Missing:
         """Say which contents have to be sent."""
         with self._all.read(actor, "write", wanted.workspace) as (tx, access):
-            known = self._known(tx, actor, access, wanted.sha256)
+            known = self.known(tx, actor, access, wanted.sha256)
         self._all.note(actor, access.workspace_id, f"{len(wanted.sha256)} contents")
         return wire.Missing(sha256=tuple(digest for digest in wanted.sha256 if digest not in known))
 
@@ -229,18 +231,18 @@ class Objects:
 
     def put(self, actor: Actor, wanted: wire.CommitObjects, fresh: Fresh | None = None) -> list[asset_messages.Asset]:
         """Make versions, of contents that are there or *fresh*, which are recorded in the same transaction."""
-        self._check(wanted)
-        texts = self._texts(actor, wanted, fresh)
+        self.check(wanted.objects, wanted.inputs)
+        texts = self.texts(actor, wanted.workspace, wanted.objects, fresh)
         checked: Checked = set()
 
         def work(tx: Connection, access: Access) -> _Made:
             ids = fresh.record(tx, access) if fresh else {}
-            drafts = self._drafts(tx, actor, access, wanted, ids)
-            self._refuse_conflicts(tx, access, drafts)
+            drafts = self.drafts(tx, actor, access, wanted.objects, ids)
+            self.refuse_conflicts(tx, access, drafts)
             _require_checked(tx, access, drafts, checked)
-            inputs = self._inputs(tx, access, wanted.inputs)
-            made = self._make(tx, actor, access, drafts, texts, inputs, wanted.notebook, note="put")
-            self._all.record(tx, actor, access.workspace_id, *_for_audit(drafts))
+            inputs = self.inputs(tx, access, wanted.inputs)
+            made = self.make(tx, actor, access, drafts, texts, inputs, wanted.notebook, note="put")
+            self._all.record(tx, actor, access.workspace_id, *for_audit(drafts))
             return _Made(versions=tuple(made[draft.key] for draft in drafts))
 
         return self._receipts(actor, wanted.workspace, work, checked)
@@ -259,7 +261,7 @@ class Objects:
             _refuse_stale(draft, wanted.expect)
             _require_checked(tx, access, [draft], checked)
             text = self._all.search.content_of(tx, row["asset_id"])
-            self._make(tx, actor, access, [draft], {draft.key: text}, [], None, note="metadata")
+            self.make(tx, actor, access, [draft], {draft.key: text}, [], None, note="metadata")
             return self._receipt(tx, actor, access, row["key"])
 
         return self._write_checked(actor, wanted.workspace, asset_messages.Asset, work, checked)
@@ -304,7 +306,7 @@ class Objects:
                 ids = [known[key]["asset_id"] for key in found]
                 rows.hide(tx, ids, self._all.clock())
                 self._all.search.remove(tx, ids)
-            details = {"keys": found[:_LISTED_IN_AUDIT], "count": len(found), "dry_run": wanted.dry_run}
+            details = {"keys": found[:LISTED_IN_AUDIT], "count": len(found), "dry_run": wanted.dry_run}
             self._all.record(tx, actor, access.workspace_id, folder, details)
             return wire.Keys(keys=tuple(found))
 
@@ -320,7 +322,7 @@ class Objects:
             row = locate(tx, access, wanted.key, wanted.experiment, deleted=True)
             access.require_key(row["key"])
             draft = _as_draft(row, row if wanted.version is None else version_row(tx, row, wanted.version))
-            self._refuse_conflicts(tx, access, [draft])
+            self.refuse_conflicts(tx, access, [draft])
             if wanted.version is not None:
                 _require_checked(tx, access, [draft], checked)
             if _says_the_same(row, draft):
@@ -330,7 +332,7 @@ class Objects:
             else:
                 old = version_row(tx, row, str(wanted.version))
                 note = f"restored from version {old['number']}"
-                self._make(tx, actor, access, [draft], texts, [old["id"]], None, note=note)
+                self.make(tx, actor, access, [draft], texts, [old["id"]], None, note=note)
             return self._receipt(tx, actor, access, row["key"])
 
         return self._write_checked(actor, wanted.workspace, asset_messages.Asset, work, checked)
@@ -359,12 +361,12 @@ class Objects:
             if is_move:
                 # First, for a target may lie below a key that is free only then.
                 self._hide_moved(tx, access, copies)
-            self._refuse_conflicts(tx, access, drafts)
+            self.refuse_conflicts(tx, access, drafts)
             _require_checked(tx, access, drafts, checked)
-            made = self._make(tx, actor, access, drafts, texts, [], wanted.notebook, note=note)
+            made = self.make(tx, actor, access, drafts, texts, [], wanted.notebook, note=note)
             rows.add_sources(tx, [(made[copy.draft.key], copy.version["id"]) for copy in copies])
-            target, details = _for_audit(drafts)
-            sources = [{"key": copy.source["key"], "version": copy.version["uid"]} for copy in copies[:_LISTED_IN_AUDIT]]
+            target, details = for_audit(drafts)
+            sources = [{"key": copy.source["key"], "version": copy.version["uid"]} for copy in copies[:LISTED_IN_AUDIT]]
             self._all.record(tx, actor, access.workspace_id, target, details | {"sources": sources})
             return _Made(versions=tuple(made[draft.key] for draft in drafts))
 
@@ -462,7 +464,7 @@ class Objects:
         with self._all.catalog.read() as tx:
             return rows.is_object_known(tx, stored.object)
 
-    def _known(self, tx: Connection, actor: Actor, access: Access, sha256: Sequence[str]) -> dict[str, RowMapping]:
+    def known(self, tx: Connection, actor: Actor, access: Access, sha256: Sequence[str]) -> dict[str, RowMapping]:
         return rows.known_blobs(
             tx,
             workspace_id=access.workspace_id,
@@ -471,16 +473,12 @@ class Objects:
             sha256=list(dict.fromkeys(sha256)),
         )
 
-    def _check(self, wanted: wire.CommitObjects) -> None:
+    def check(self, objects: Sequence[wire.PutObject], inputs: Sequence[str]) -> None:
         """Refuse what can be refused without the catalog; every fault of every key is reported."""
-        if len(wanted.objects) * len(wanted.inputs) > MAX_EDGES:
-            raise ValidationError(
-                f"{len(wanted.inputs):,} inputs of {len(wanted.objects):,} objects are more than {MAX_EDGES:,} edges of lineage",
-                hint="put what has many inputs by itself",
-            )
+        refuse_edges(len(objects), inputs)
         faults: list[dict[str, str]] = []
         seen: set[str] = set()
-        for one in wanted.objects:
+        for one in objects:
             key = keys.normalise(one.key)
             if key in seen:
                 faults.append({"key": key, "path": "key", "message": "stands in the commit twice"})
@@ -504,14 +502,14 @@ class Objects:
                 f"{faults[0]['key']}: {faults[0]['path']}: {faults[0]['message']}", details={"violations": faults}
             )
 
-    def _texts(self, actor: Actor, wanted: wire.CommitObjects, fresh: Fresh | None) -> dict[str, str]:
+    def texts(self, actor: Actor, workspace: str, objects: Sequence[wire.PutObject], fresh: Fresh | None) -> dict[str, str]:
         """Read the words worth indexing out of the contents, before the transaction, because it takes its time."""
         blobs = fresh.places() if fresh else {}
-        if older := [one.sha256 for one in wanted.objects if one.sha256 not in blobs]:
-            with self._all.read(actor, "write", wanted.workspace) as (tx, access):
-                blobs |= _located(self._known(tx, actor, access, older))
+        if older := [one.sha256 for one in objects if one.sha256 not in blobs]:
+            with self._all.read(actor, "write", workspace) as (tx, access):
+                blobs |= _located(self.known(tx, actor, access, older))
         texts: dict[str, str] = {}
-        for one in wanted.objects:
+        for one in objects:
             if blob := blobs.get(one.sha256):
                 key = keys.normalise(one.key)
                 texts[key] = self._text(key, blob, _format(one.format, key), one.options)
@@ -556,31 +554,38 @@ class Objects:
             file.flush()
             yield Path(file.name), 0
 
-    def _drafts(
-        self, tx: Connection, actor: Actor, access: Access, wanted: wire.CommitObjects, ids: Mapping[str, int]
-    ) -> list[_Draft]:
-        """Return what each key shall say; *ids* are those of contents that this transaction has recorded."""
-        by_key = {keys.normalise(one.key): one for one in wanted.objects}
-        # What one may write is decided by experiment, so one key of each is asked about.
-        for key in {keys.experiment_of(key): key for key in by_key}.values():
-            access.require_key(key)
-        before = rows.by_keys(tx, access.workspace_id, list(by_key))
-        older = self._known(tx, actor, access, [one.sha256 for one in wanted.objects if one.sha256 not in ids])
+    def blob_ids(
+        self, tx: Connection, actor: Actor, access: Access, objects: Sequence[wire.PutObject], ids: Mapping[str, int]
+    ) -> dict[str, int]:
+        """Return the id of each content, by its sha256: one of *ids*, or one that the caller may point at."""
+        older = self.known(tx, actor, access, [one.sha256 for one in objects if one.sha256 not in ids])
         blobs = {**ids, **{sha256: row["id"] for sha256, row in older.items()}}
-        absent = [one.sha256 for one in wanted.objects if one.sha256 not in blobs]
+        absent = [one.sha256 for one in objects if one.sha256 not in blobs]
         if absent:
             raise NotFoundError(
                 f"content {absent[0]} has not been sent" + (f" (and {len(absent) - 1} more)" if len(absent) > 1 else ""),
                 hint="send the bytes first",
                 details={"missing": absent[:1000]},
             )
+        return blobs
+
+    def drafts(
+        self, tx: Connection, actor: Actor, access: Access, objects: Sequence[wire.PutObject], ids: Mapping[str, int]
+    ) -> list[Draft]:
+        """Return what each key shall say; *ids* are those of contents that this transaction has recorded."""
+        by_key = {keys.normalise(one.key): one for one in objects}
+        # What one may write is decided by experiment, so one key of each is asked about.
+        for key in {keys.experiment_of(key): key for key in by_key}.values():
+            access.require_key(key)
+        before = rows.by_keys(tx, access.workspace_id, list(by_key))
+        blobs = self.blob_ids(tx, actor, access, objects, ids)
         drafts = []
         for key, one in by_key.items():
             row = before.get(key)
             live = row is not None and row["deleted_at"] is None
             format = _format(one.format, key)
             kept = row if live else None
-            draft = _Draft(
+            draft = Draft(
                 wanted=one,
                 key=key,
                 before=row,
@@ -595,7 +600,7 @@ class Objects:
             drafts.append(draft)
         return drafts
 
-    def _refuse_conflicts(self, tx: Connection, access: Access, drafts: Sequence[_Draft]) -> None:
+    def refuse_conflicts(self, tx: Connection, access: Access, drafts: Sequence[Draft]) -> None:
         """One name is a file or a folder."""
         new = [draft.key for draft in drafts if not draft.is_live]
         folders = sorted({folder for key in new for folder in keys.folders_of(key)})
@@ -617,7 +622,7 @@ class Objects:
         A check may take its time, and other writes must not wait for it. So *work* says what it finds unchecked, under which
         version of the rules; that is checked, and *work* runs again.
         """
-        for _ in range(_MOST_CHECKS):
+        for _ in range(MOST_CHECKS):
             try:
                 return self._all.write(actor, "write", workspace, reply, work)
             except _Unchecked as todo:
@@ -634,19 +639,19 @@ class Objects:
             found = rows.by_versions(tx, made.versions)
             return whole(tx, access, [found[version] for version in made.versions])
 
-    def _inputs(self, tx: Connection, access: Access, wanted: Sequence[str]) -> list[int]:
+    def inputs(self, tx: Connection, access: Access, wanted: Sequence[str]) -> list[int]:
         known = rows.version_ids(tx, access.workspace_id, access.experiments, list(dict.fromkeys(wanted)))
         for uid in wanted:
             if uid not in known:
                 raise NotFoundError(f"no version {uid!r}, which is given as an input", hint="epista history KEY")
         return list(known.values())
 
-    def _make(
+    def make(
         self,
         tx: Connection,
         actor: Actor,
         access: Access,
-        drafts: Sequence[_Draft],
+        drafts: Sequence[Draft],
         texts: Mapping[str, str],
         inputs: Sequence[int],
         notebook: str | None,
@@ -702,7 +707,7 @@ class Objects:
         self._index(tx, access, [(ids[draft.key], draft) for draft in changed], texts)
         return same | dict(zip((draft.key for draft in changed), version_ids, strict=True))
 
-    def _asset_ids(self, tx: Connection, access: Access, drafts: Sequence[_Draft]) -> dict[str, int]:
+    def _asset_ids(self, tx: Connection, access: Access, drafts: Sequence[Draft]) -> dict[str, int]:
         new = [draft for draft in drafts if draft.before is None]
         added = rows.add_assets(
             tx,
@@ -724,7 +729,7 @@ class Objects:
         ids = {draft.key: draft.before["asset_id"] for draft in drafts if draft.before is not None}
         return ids | dict(zip((draft.key for draft in new), added, strict=True))
 
-    def _index(self, tx: Connection, access: Access, drafts: Sequence[tuple[int, _Draft]], texts: Mapping[str, str]) -> None:
+    def _index(self, tx: Connection, access: Access, drafts: Sequence[tuple[int, Draft]], texts: Mapping[str, str]) -> None:
         self._all.search.index(
             tx,
             [
@@ -752,20 +757,34 @@ def _located(blobs: Mapping[str, RowMapping]) -> dict[str, dict[str, Any]]:
     return {sha256: {name: row[name] for name in ("object", "offset", "size")} for sha256, row in blobs.items()}
 
 
+def refuse_edges(objects: int, inputs: Sequence[str]) -> None:
+    """Refuse more lineage than one commit may record."""
+    if objects * len(inputs) > MAX_EDGES:
+        raise ValidationError(
+            f"{len(inputs):,} inputs of {objects:,} objects are more than {MAX_EDGES:,} edges of lineage",
+            hint="put what has many inputs by itself",
+        )
+
+
 def _is_same_json(one: str, other: str) -> bool:
     """Whether two documents say the same in any order of their keys: to Python, 1, 1.0 and True were equal."""
     return one == other or json.dumps(json.loads(one), sort_keys=True) == json.dumps(json.loads(other), sort_keys=True)
 
 
-def _require_checked(tx: Connection, access: Access, drafts: Sequence[_Draft], checked: Checked) -> None:
+def _require_checked(tx: Connection, access: Access, drafts: Sequence[Draft], checked: Checked) -> None:
     """Make sure that the metadata of *drafts* is checked against the rules in force."""
     row = metadata_rules.current(tx, access.workspace_id)
     if row is None:
         return
-    subjects = [Subject(draft.key, draft.kind, draft.meta) for draft in drafts]
+    subjects = subjects_of(drafts)
     unchecked = [subject for subject in subjects if (row["version"], subject) not in checked]
     if unchecked:
         raise _Unchecked(row["version"], metadata_rules.loaded(row), unchecked)
+
+
+def subjects_of(drafts: Sequence[Draft]) -> list[Subject]:
+    """Return what the rules of the workspace are about."""
+    return [Subject(draft.key, draft.kind, draft.meta) for draft in drafts]
 
 
 class _Unchecked(Exception):
@@ -814,12 +833,12 @@ def _sources(tx: Connection, access: Access, one: wire.MoveObject, experiment: s
         yield keys.normalise(folder + key.removeprefix(source)), known[key]
 
 
-def _as_copy(version: RowMapping, source: str, target: str, before: RowMapping | None) -> _Draft:
+def _as_copy(version: RowMapping, source: str, target: str, before: RowMapping | None) -> Draft:
     """Return a draft for *target* that says what *version* of *source* says, as far as the new name allows."""
     named = formats.of_key(target)
     is_same = named is None or named == formats.of_key(source) or named.name == version["format"]
     format = named.name if named and not is_same else version["format"]
-    return _Draft(
+    return Draft(
         wanted=wire.PutObject(key=target, sha256=version["sha256"]),
         key=target,
         before=before,
@@ -832,9 +851,9 @@ def _as_copy(version: RowMapping, source: str, target: str, before: RowMapping |
     )
 
 
-def _as_draft(row: RowMapping, version: RowMapping) -> _Draft:
+def _as_draft(row: RowMapping, version: RowMapping) -> Draft:
     """Return a draft for the asset in *row* that says what *version* says."""
-    return _Draft(
+    return Draft(
         wanted=wire.PutObject(key=row["key"], sha256=version["sha256"]),
         key=row["key"],
         before=row,
@@ -847,7 +866,7 @@ def _as_draft(row: RowMapping, version: RowMapping) -> _Draft:
     )
 
 
-def _says_the_same(row: RowMapping, draft: _Draft) -> bool:
+def _says_the_same(row: RowMapping, draft: Draft) -> bool:
     names = ("kind", "format", "meta", "options")
     return (
         row["blob_id"] == draft.blob_id
@@ -856,7 +875,7 @@ def _says_the_same(row: RowMapping, draft: _Draft) -> bool:
     )
 
 
-def _refuse_stale(draft: _Draft, expect: str | None) -> None:
+def _refuse_stale(draft: Draft, expect: str | None) -> None:
     """Hold a conditional write to its condition, and tell the loser who won."""
     if expect is None:
         return
@@ -914,7 +933,8 @@ def content_of(tx: Connection, access: Access, version: str) -> Content:
     )
 
 
-def _for_audit(drafts: Sequence[_Draft]) -> tuple[str, dict[str, Any]]:
+def for_audit(drafts: Sequence[Draft]) -> tuple[str, dict[str, Any]]:
+    """Return what the audit row of a commit says: its target and its details."""
     target = drafts[0].key if len(drafts) == 1 else f"{len(drafts)} assets"
     listed = [
         {
@@ -922,6 +942,6 @@ def _for_audit(drafts: Sequence[_Draft]) -> tuple[str, dict[str, Any]]:
             "version": one.before["uid"] if one.before is not None and one.is_unchanged else one.new_version,
             "sha256": one.wanted.sha256,
         }
-        for one in drafts[:_LISTED_IN_AUDIT]
+        for one in drafts[:LISTED_IN_AUDIT]
     ]
     return target, {"assets": listed, "count": len(drafts)}

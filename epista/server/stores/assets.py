@@ -333,6 +333,15 @@ def keep_blobs(
     return ids, bool(added or healed)
 
 
+def whole_blobs(tx: Connection, ids: Sequence[int]) -> dict[int, str]:
+    """Return the sha256 of those of the blobs that are there and not damaged."""
+    found: dict[int, str] = {}
+    for some in chunks(ids):
+        rows = select(blobs.c.id, blobs.c.sha256).where(blobs.c.id.in_(some), blobs.c.damaged_at.is_(None))
+        found.update((row.id, row.sha256) for row in tx.execute(rows))
+    return found
+
+
 def is_object_known(tx: Connection, object: str) -> bool:
     """Whether some blob's bytes lie in that object of the store."""
     return tx.execute(select(blobs.c.id).where(blobs.c.object == object).limit(1)).first() is not None

@@ -17,7 +17,7 @@ from epista.contract.errors import SettingsError
 
 R = TypeVar("R")
 
-SCHEMA = "0004"
+SCHEMA = "0005"
 """The newest migration. Alembic is imported only when a database says something else."""
 
 MAKE_ROOM = "make room on the server's disk"

@@ -164,6 +164,30 @@ upload_parts = Table(
     sqlite_with_rowid=False,
 )
 
+# What is set aside for one commit of more than fits a request, by whoever may commit it.
+batches = Table(
+    "batches",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("uid", Text, nullable=False),
+    Column("workspace_id", ForeignKey("workspaces.id"), nullable=False),
+    Column("user_id", ForeignKey("users.id"), nullable=False),
+    Column("at", Integer, nullable=False, index=True),
+    # When its versions were made; null while it waits.
+    Column("made_at", Integer),
+    UniqueConstraint("user_id", "workspace_id", "uid"),
+)
+
+# Pieces of a part, so that none of them is long. Keys with what they shall say, as JSON; once made, the ids of the versions.
+batch_parts = Table(
+    "batch_parts",
+    metadata,
+    Column("batch_id", ForeignKey("batches.id"), primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("piece", Integer, primary_key=True),
+    Column("document", LargeBinary, nullable=False),
+)
+
 assets = Table(
     "assets",
     metadata,
