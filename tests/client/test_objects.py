@@ -469,19 +469,17 @@ def test_problems_of_a_folder_are_told_together_and_nothing_is_recorded(ws: epis
 
 def test_a_killed_put_dir_leaves_nothing_visible_and_the_next_one_sends_the_rest(open_workspace: Open, tmp_path: Path) -> None:
     ws = open_workspace()
-    source = grow(tmp_path / "t", **{f"{n:03}": os.urandom(1000) for n in range(60)})
+    source = grow(tmp_path / "t", **{f"{n:03}": os.urandom(200_000) for n in range(60)})
     secret = ws.wire._token.current()  # type: ignore[union-attr]
     code = f"""
         import os, signal, sys
         import epista
-        from epista.client.transfer import upload
-        send_file, sent = upload.send_file, []
+        from epista.client.transfer import frames
+        send, sent = frames.send, []
         def dies(*given):
-            sent.append(send_file(*given))
-            if len(sent) == 20:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return sent[-1]
-        upload.send_file = dies
+            sent.append(send(*given))
+            os.kill(os.getpid(), signal.SIGKILL)
+        frames.send = dies
         with epista.Workspace({ws.url!r}, token=sys.stdin.read(), workspace={ws.name!r}) as ws:
             ws.put_dir("t", {str(source)!r})
     """

@@ -17,7 +17,7 @@ from epista.server.services import cursors
 from epista.server.services.audit import read, verified
 from epista.server.services.resources import Resources
 from epista.server.services.uploads import expire
-from epista.server.stores import audit, blobs, care, uploads
+from epista.server.stores import audit, batches, blobs, care, uploads
 from epista.server.stores.assets import is_object_known
 from epista.server.stores.local import NO_ROOM
 
@@ -27,6 +27,9 @@ VERIFY_SECONDS = 5.0
 VERIFY_BLOBS = 5000
 """How many blobs one step checks at most."""
 
+
+BATCH_KEPT_MICROSECONDS = 24 * 3600 * 1_000_000
+"""How long a batch is kept that nobody touches, made or not."""
 
 FILE_GRACE_SECONDS = 600
 """Files without a row are left alone for at least this long: they may be an upload between its last byte and its row."""
@@ -97,6 +100,7 @@ class Lab:
         def work(tx: Connection) -> list[tuple[str, int]]:
             found = care.unneeded(tx, before)
             if not wanted.dry_run:
+                batches.expire(tx, min(before, self._all.clock() - BATCH_KEPT_MICROSECONDS))
                 care.forget(tx, [row["id"] for row in found])
             self._all.record(tx, actor, audit.LAB, "garbage", {"blobs": len(found), "dry_run": wanted.dry_run})
             # Of a pack, others may still be needed.

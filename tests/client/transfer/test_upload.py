@@ -108,13 +108,22 @@ def test_folders_pipes_and_devices_are_refused_without_being_opened(here: Sessio
 
 
 def test_a_folder_sends_only_what_is_missing_and_each_content_once(lab: Lab, here: Session, tmp_path: Path) -> None:
-    for name, content in {"a": b"known", "b": b"new", "c": b"new", "d": b"newer"}.items():
-        (tmp_path / name).write_bytes(content)
-    lab.blobs.add(hashlib.sha256(b"known").hexdigest())
+    contents = {
+        "a": b"known",
+        "b": b"new",
+        "c": b"new",
+        "d": b"newer",
+        "e": b"newest",
+        "f": b"other",
+        "large": b"large" * 300_000,
+    }
+    for name, content in contents.items():
+        (tmp_path / name).write_bytes(content.ljust(250_000))
+    lab.blobs.add(sha256(tmp_path / "a"))
     objects.put_dir(here, "t", tmp_path)
-    assert sorted(lab.asked) == [("upload", "3"), ("upload", "5")]
+    assert sorted(lab.asked) == [("frame", "4"), ("upload", "1500000")]
     (commit,) = lab.commits
-    assert {wanted.key: wanted.sha256 for wanted in commit.objects} == {f"t/{name}": sha256(tmp_path / name) for name in "abcd"}
+    assert {wanted.key: wanted.sha256 for wanted in commit.objects} == {f"t/{name}": sha256(tmp_path / name) for name in contents}
 
 
 def test_twins_of_a_file_that_changed_are_sent_too(lab: Lab, here: Session, tmp_path: Path) -> None:
@@ -130,7 +139,7 @@ def test_twins_of_a_file_that_changed_are_sent_too(lab: Lab, here: Session, tmp_
 
 def test_a_folder_that_cannot_be_sent_records_nothing(lab: Lab, here: Session, tmp_path: Path) -> None:
     for name in "abc":
-        (tmp_path / name).write_bytes(name.encode())
+        (tmp_path / name).write_bytes(name.encode() * 300_000)
     lab.faults["upload"] = [Fault("lie")]
     with pytest.raises(EpistaError):
         objects.put_dir(here, "t", tmp_path)
