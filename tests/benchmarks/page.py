@@ -10,6 +10,7 @@ from typing import Any
 
 from tests.benchmarks.rounds import Record
 from tests.benchmarks.rows import NOT_YET, NOTES, ROWS, Row, judge
+from tests.benchmarks.scales import MIB
 
 RESULTS = Path(__file__).parents[2] / "docs" / "reference" / "benchmarks.json"
 """The results that the page is made from."""
@@ -82,6 +83,14 @@ def _remarks(found: Mapping[str, Any]) -> list[str]:
     missing = {f"{name}: {reason}" for group in found.values() for name, reason in group["missing"].items()}
     lines = ["\n## Who was missing\n", *(f"- {one}" for one in sorted(missing))] if missing else []
     scaled = {group["scale"]["boto3_files"]: group["scale"]["files"] for group in found.values()}
+    for name, group in found.items():
+        size = group["scale"]
+        if size["name"] not in ("local", "published"):
+            lines.append(
+                f"\n**{name}** was measured at the scale `{size['name']}`, whatever the rows say: a large object of "
+                f"{size['object_bytes'] // MIB:,} MiB, {size['files']:,} small files, {size['assets']:,} assets, "
+                f"an array of {size['array_bytes'] // MIB} MiB and a table of {size['table_rows']:,} rows."
+            )
     lines += [
         f"\nboto3 moved {some:,} of the {every:,} small files one after the other, and its time is scaled to all of them."
         for some, every in scaled.items()
