@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import Any
 
 from sqlalchemy import BigInteger, Dialect, types
-from sqlalchemy.dialects import postgresql
 
 Integer = BigInteger().with_variant(types.Integer(), "sqlite")
 Text = types.Text().with_variant(types.Text(collation="C"), "postgresql")
@@ -20,7 +19,7 @@ class _FreeText(types.TypeDecorator[str]):
     cache_ok = True
 
     def load_dialect_impl(self, dialect: Dialect) -> types.TypeEngine[Any]:
-        return postgresql.TEXT(collation="C") if dialect.name == "postgresql" else types.Text()
+        return types.Text(collation="C" if dialect.name == "postgresql" else None)
 
     def process_result_value(self, value: str | None, dialect: Dialect) -> str | None:
         return restored(value) if value and dialect.name == "postgresql" else value
