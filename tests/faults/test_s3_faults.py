@@ -18,7 +18,7 @@ from tests.seaweed import Seaweed
 LARGE = random.Random(5).randbytes(20 * CHUNK + 7)
 """Three parts."""
 
-STALL_SECONDS = 1.0
+STALL_SECONDS = 2.0
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +36,13 @@ def proxy(proxy_of_all: Proxy) -> Iterator[Proxy]:
 
 @pytest.fixture
 def store(seaweed: Seaweed, proxy: Proxy) -> S3Blobs:
-    return S3Blobs(seaweed.new_place(proxy.url), stall_seconds=STALL_SECONDS, retry_seconds=8)
+    return S3Blobs(seaweed.new_place(proxy.url), stall_seconds=STALL_SECONDS, retry_seconds=30)
+
+
+@pytest.fixture
+def impatient(seaweed: Seaweed, proxy: Proxy) -> S3Blobs:
+    """A store whose requests are given up soon."""
+    return S3Blobs(seaweed.new_place(proxy.url), stall_seconds=STALL_SECONDS, retry_seconds=3)
 
 
 def stored(store: S3Blobs, data: bytes) -> Stored:
@@ -70,9 +76,10 @@ def test_a_store_that_fails_for_a_moment_gets_the_bytes_all_the_same(store: S3Bl
     assert proxy.waiting == []
     assert whole(store, one) == data
     assert [found.object for found in store.objects()] == [one.object]
-    # Begun without an answer: nobody knows of it, but the sweep finds it.
-    store.sweep(0, dry_run=False)
-    assert store.sweep(0, dry_run=True) == (0, 0)
+    # Begun without an answer: nobody else knows of it.
+    for left in store.unfinished():
+        store.abandon(left.object)
+    assert list(store.unfinished()) == []
     assert whole(store, one) == data
 
 
@@ -94,29 +101,30 @@ def test_a_read_goes_on_where_its_connection_was_cut(store: S3Blobs, proxy: Prox
     assert proxy.waiting == []
 
 
-def test_a_store_that_fails_for_long_is_unavailable_and_keeps_nothing(store: S3Blobs, proxy: Proxy) -> None:
+def test_a_store_that_fails_for_long_is_unavailable_and_keeps_nothing(impatient: S3Blobs, proxy: Proxy) -> None:
     proxy.fail(*[Fault("slow down", holding="partNumber=2")] * 100)
 
     with pytest.raises(UnavailableError) as caught:
-        stored(store, LARGE)
+        stored(impatient, LARGE)
 
     assert caught.value.hint == "try again in a moment"
     assert "nothing was recorded" in caught.value.message
     proxy.heal()
-    assert list(store.objects()) == []
-    wait_until(lambda: store.sweep(0, dry_run=True) == (0, 0), "the parts are taken back")
+    assert list(impatient.objects()) == []
+    wait_until(lambda: not list(impatient.unfinished()), "the parts are taken back")
 
 
-@pytest.mark.parametrize("what", ["read", "small", "list", "delete", "sweep"])
-def test_no_error_of_a_third_party_comes_through(store: S3Blobs, proxy: Proxy, what: str) -> None:
-    one = stored(store, b"cells")
+@pytest.mark.parametrize("what", ["read", "small", "list", "delete", "begin", "unfinished"])
+def test_no_error_of_a_third_party_comes_through(impatient: S3Blobs, proxy: Proxy, what: str) -> None:
+    one = stored(impatient, b"cells")
     proxy.fail(*[Fault("500")] * 100)
     verbs: dict[str, Callable[[], object]] = {
-        "read": lambda: whole(store, one),
-        "small": lambda: stored(store, b"more"),
-        "list": lambda: list(store.objects()),
-        "delete": lambda: store.delete(one.object),
-        "sweep": lambda: store.sweep(0, dry_run=True),
+        "read": lambda: whole(impatient, one),
+        "small": lambda: stored(impatient, b"more"),
+        "list": lambda: list(impatient.objects()),
+        "delete": lambda: impatient.delete(one.object),
+        "begin": lambda: impatient.begin(1),
+        "unfinished": lambda: list(impatient.unfinished()),
     }
 
     with pytest.raises(EpistaError) as caught:
@@ -126,11 +134,11 @@ def test_no_error_of_a_third_party_comes_through(store: S3Blobs, proxy: Proxy, w
     assert "tests-secret" not in f"{caught.value!r}{caught.value.__cause__!r}"
 
 
-def test_a_store_that_refuses_is_told_apart_at_once(store: S3Blobs, proxy: Proxy) -> None:
+def test_a_store_that_refuses_is_told_apart_at_once(impatient: S3Blobs, proxy: Proxy) -> None:
     proxy.fail(*[Fault("forbidden")] * 3)
 
     with pytest.raises(UnavailableError, match="refuses") as caught:
-        stored(store, b"cells")
+        stored(impatient, b"cells")
 
     assert "settings" in str(caught.value.hint)
     assert len(proxy.waiting) == 2
@@ -155,3 +163,22 @@ def test_bytes_wait_for_a_slow_store_instead_of_filling_the_memory(store: S3Blob
 
     assert ahead <= 8 * (4 + 2) + 5
     assert incoming.finish().size == 200 * CHUNK
+
+
+@pytest.mark.parametrize("kind", ["500", "slow down", "reset", "stall"])
+@pytest.mark.parametrize(
+    ("method", "holding"), [("POST", "uploads="), ("PUT", "partNumber=1"), ("POST", "uploadId")], ids=["begin", "part", "join"]
+)
+def test_an_object_in_parts_outlives_a_moment(store: S3Blobs, proxy: Proxy, kind: str, method: str, holding: str) -> None:
+    proxy.fail(Fault(kind, method=method, holding=holding))  # type: ignore[arg-type]
+
+    unfinished = store.begin(len(LARGE))
+    tags = []
+    for number, start in enumerate((0, 8 * CHUNK, 16 * CHUNK), 1):
+        part = store.part(unfinished, number, start)
+        part.write(LARGE[start : start + 8 * CHUNK])
+        tags.append(part.finish())
+    object = store.join(unfinished, tags)
+
+    assert proxy.waiting == []
+    assert b"".join(store.read(object, 0, len(LARGE))) == LARGE

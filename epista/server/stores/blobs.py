@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import re
 import secrets
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -38,6 +38,13 @@ class Found(NamedTuple):
     size: int
     modified: float
     """When it was stored, in seconds since 1970."""
+
+
+class Address(NamedTuple):
+    """Where anybody can send something for a while, with just these headers."""
+
+    url: str
+    headers: Mapping[str, str]
 
 
 class Incoming(Protocol):
@@ -115,6 +122,16 @@ class BlobStore(Protocol):
             IntegrityError: there is no such unfinished object, where the store looks for it now.
         """
 
+    def entrance(self, unfinished: str, number: int, *, size: int, crc32: int, seconds: int) -> Address | None:
+        """
+        Return an address where anybody can send that part with PUT for some *seconds*, past this server.
+
+        The store takes no bytes with another length or CRC-32. None where a store has no addresses of its own.
+        """
+
+    def entered(self, unfinished: str, parts: Mapping[int, tuple[int, int]]) -> dict[int, str]:
+        """Return the tags, by number, of those *parts* (their sizes and CRC-32) that have come in by their addresses, whole."""
+
     def peek(self, unfinished: str, start: int, stop: int) -> Generator[bytes, None, None] | None:
         """Yield bytes of finished parts as `read` does; None where the store cannot read them before `join`."""
 
@@ -147,9 +164,14 @@ def new_name() -> str:
     return secrets.token_hex(16)
 
 
+def is_name(object: str) -> bool:
+    """Whether an object could have that name."""
+    return _NAME.fullmatch(object) is not None
+
+
 def checked(object: str) -> str:
     """Return the name of an object, which must look like one."""
-    if not _NAME.fullmatch(object):
+    if not is_name(object):
         raise NotFoundError(f"no object has the name {object!r}")
     return object
 

@@ -13,12 +13,12 @@ import struct
 import sys
 import threading
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from epista.contract.errors import EpistaError, IntegrityError, NotFoundError, StorageFullError, UnavailableError
-from epista.server.stores.blobs import CHUNK, Found, Stored, checked, cut_short, missing, new_name
+from epista.server.stores.blobs import CHUNK, Address, Found, Stored, checked, cut_short, missing, new_name
 
 if sys.platform != "win32":
     import fcntl
@@ -229,6 +229,14 @@ class LocalBlobs:
         """Let a part come in, as `BlobStore.part` says."""
         with _disk_errors():
             return LocalPart(self.parts / checked(unfinished), start)
+
+    def entrance(self, unfinished: str, number: int, *, size: int, crc32: int, seconds: int) -> Address | None:
+        """There are no addresses."""
+        return None
+
+    def entered(self, unfinished: str, parts: Mapping[int, tuple[int, int]]) -> dict[int, str]:
+        """Nothing comes past this server."""
+        return {}
 
     def peek(self, unfinished: str, start: int, stop: int) -> Generator[bytes, None, None] | None:
         """Yield bytes of finished parts."""

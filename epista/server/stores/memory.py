@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 import threading
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from epista.contract.errors import UnavailableError
-from epista.server.stores.blobs import CHUNK, Found, Stored, checked, cut_short, missing, new_name
+from epista.server.stores.blobs import CHUNK, Address, Found, Stored, checked, cut_short, missing, new_name
 
 
 class MemoryBlobs:
@@ -59,6 +59,14 @@ class MemoryBlobs:
             return _Part(self._unfinished[checked(unfinished)], start)
         except KeyError as error:
             raise missing() from error
+
+    def entrance(self, unfinished: str, number: int, *, size: int, crc32: int, seconds: int) -> Address | None:
+        """There are no addresses."""
+        return None
+
+    def entered(self, unfinished: str, parts: Mapping[int, tuple[int, int]]) -> dict[int, str]:
+        """Nothing comes past this server."""
+        return {}
 
     def peek(self, unfinished: str, start: int, stop: int) -> Generator[bytes, None, None] | None:
         """Yield bytes of finished parts."""

@@ -12,7 +12,7 @@ import hashlib
 import logging
 import threading
 from collections import deque
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -24,7 +24,7 @@ from obstore.exceptions import BaseError, GenericError, PermissionDeniedError, U
 from obstore.store import ObjectStore
 
 from epista.contract.errors import EpistaError, IntegrityError, SettingsError, TooLargeError, UnavailableError
-from epista.server.stores.blobs import CHUNK, Found, Stored, checked, cut_short, missing, new_name
+from epista.server.stores.blobs import CHUNK, Address, Found, IncomingPart, Stored, checked, cut_short, missing, new_name
 
 PART_BYTES = 8 * 1024**2
 """How large the parts of an object are at least; what is smaller goes in one request."""
@@ -114,9 +114,17 @@ class RemoteBlobs:
         """Begin an object that comes in parts; each of them is an object of its own until `join`."""
         return new_name()
 
-    def part(self, unfinished: str, number: int, start: int) -> RemotePart:
+    def part(self, unfinished: str, number: int, start: int) -> IncomingPart:
         """Let a part come in; of several who send the same one, each has its own object."""
         return RemotePart(self._store, f"{_PARTS}{checked(unfinished)}/{number:05}-{new_name()}")
+
+    def entrance(self, unfinished: str, number: int, *, size: int, crc32: int, seconds: int) -> Address | None:
+        """There are no addresses."""
+        return None
+
+    def entered(self, unfinished: str, parts: Mapping[int, tuple[int, int]]) -> dict[int, str]:
+        """Nothing comes past this server."""
+        return {}
 
     def peek(self, unfinished: str, start: int, stop: int) -> Generator[bytes, None, None] | None:
         """To read is to transfer: that happens once, when the whole is there."""
@@ -346,12 +354,17 @@ def store_errors() -> Iterator[None]:
         yield
     except (PermissionDeniedError, UnauthenticatedError) as error:
         _log.error("the store of the lab's bytes refuses: %s", _said(error))
-        raise UnavailableError(
-            "the store of the lab's bytes refuses the server", hint="whoever runs the server can look at its settings and its log"
-        ) from error
+        raise refusing() from error
     except (BaseError, FileNotFoundError) as error:
         _log.error("the store of the lab's bytes does not answer as it should: %s", _said(error))
         raise unavailable() from error
+
+
+def refusing() -> UnavailableError:
+    """Return the error for a store that does not let this server in."""
+    return UnavailableError(
+        "the store of the lab's bytes refuses the server", hint="whoever runs the server can look at its settings and its log"
+    )
 
 
 def unavailable() -> UnavailableError:
