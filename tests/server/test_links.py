@@ -216,6 +216,8 @@ class TestForgery:
             (key, workspace, version, token, ends),
             ("",),
             ("....." * 2,),
+            ("%00", workspace, version, token, ends, signature),
+            (key, workspace, version, token, "9" * 400, signature),
         ]
 
         for parts in forged:

@@ -55,11 +55,10 @@ class Cache:
                 hint = f"chmod o= '{folder}', or name another"
                 raise SettingsError(f"the cache folder '{folder}' is open to everybody on this machine", hint=hint)
             self._contents = folder / "contents"
-            self._contents.mkdir(exist_ok=True)
-            self._contents.chmod(self._mode)
+            self._make(self._contents, self._mode)
             # Answers are nobody else's business, whoever shares the contents.
             mine = folder / f"answers-{os.getuid() if hasattr(os, 'getuid') else 'me'}"
-            mine.mkdir(mode=_ALONE, exist_ok=True)
+            self._make(mine, _ALONE)
             self._answers = mine / hashlib.sha256(who.encode()).hexdigest()[:32]
         except OSError as error:
             raise SettingsError(f"the cache folder '{folder}' cannot be used: {error.strerror}") from error
@@ -125,10 +124,11 @@ class Cache:
         made = self._folder / f".new-{secrets.token_hex(8)}"
         try:
             with io.FileIO(os.open(made, os.O_RDWR | os.O_CREAT | os.O_EXCL | _FLAGS, mode), "r+b") as sink:
+                _allow(sink, mode)
                 fill(sink)
                 size = sink.seek(0, os.SEEK_END)
             with self._alone() as file:
-                path.parent.mkdir(mode=self._mode if path.is_relative_to(self._contents) else _ALONE, exist_ok=True)
+                self._make(path.parent, self._mode if path.is_relative_to(self._contents) else _ALONE)
                 total = self._noted(file)
                 if total + size > self._limit:
                     total = self._make_room(size)
@@ -139,9 +139,16 @@ class Cache:
             with contextlib.suppress(OSError):
                 made.unlink(missing_ok=True)
 
+    def _make(self, folder: Path, mode: int) -> None:
+        with contextlib.suppress(FileExistsError):
+            folder.mkdir()
+            folder.chmod(mode)  # which mkdir would narrow by the umask
+
     @contextlib.contextmanager
     def _alone(self) -> Iterator[io.FileIO]:
         with io.FileIO(os.open(self._folder / ".lock", os.O_RDWR | os.O_CREAT | _FLAGS, self._mode & 0o660), "r+b") as file:
+            if not os.fstat(file.fileno()).st_size:
+                _allow(file, self._mode & 0o660)
             disk.wait_for(file)
             yield file
 
@@ -182,3 +189,10 @@ class Cache:
                                 os.unlink(one.path)  # noqa: PTH108
                         elif one.name != ".lock":
                             yield _Entry(about.st_mtime, about.st_size, one.path)
+
+
+def _allow(file: io.FileIO, mode: int) -> None:
+    """Give *file*, if it is our own, the permissions that its folder says, whatever the umask."""
+    if hasattr(os, "fchmod"):
+        with contextlib.suppress(PermissionError):
+            os.fchmod(file.fileno(), mode)

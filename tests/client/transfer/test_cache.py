@@ -143,6 +143,23 @@ class TestBytes:
         with pytest.raises(epista.SettingsError, match="open to everybody"):
             epista.Workspace(server.url, token=server.manager)
 
+    def test_a_group_may_share_the_contents_and_not_the_answers(self, folder: Path, server: Server) -> None:
+        server.api().put("a.txt", b"some cells")
+        folder.mkdir()
+        folder.chmod(0o770)
+        before = os.umask(0o027)
+        try:
+            with epista.Workspace(server.url, token=server.manager, workspace="lab") as ws:
+                ws("a.txt")
+        finally:
+            os.umask(before)
+
+        modes = {path.relative_to(folder).parts[0].split("-")[0]: path.stat().st_mode & 0o777 for path in folder.rglob("*")}
+        assert [oct(path.stat().st_mode & 0o777) for path in contents(folder).values()] == ["0o660"]
+        assert {path.stat().st_mode & 0o777 for path in (folder / "contents").rglob("*") if path.is_dir()} == {0o770}
+        assert modes[".lock"] == 0o660
+        assert not [path for path in folder.glob("answers-*/**/*") if path.stat().st_mode & 0o077]
+
     def test_an_embedded_lab_needs_none(self, folder: Path, tmp_path: Path) -> None:
         with epista.Workspace(tmp_path / "lab") as ws:
             ws.put("a.txt", "some cells")
