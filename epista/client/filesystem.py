@@ -33,7 +33,7 @@ from fsspec.utils import isfilelike, stringify_path
 
 from epista.client import assets, current, links, objects, settings
 from epista.client.session import Session
-from epista.client.transfer import download, upload
+from epista.client.transfer import destinations, download, upload
 from epista.client.transfer.download import Job, Pinned
 from epista.client.transfer.progress import Progress
 from epista.client.transfer.threads import each
@@ -155,8 +155,9 @@ class EpistaFileSystem(AbstractFileSystem, metaclass=_Placed):  # type: ignore[m
     ) -> None:
         super().__init__(**options)
         self._given = {"location": location, "token": token, "workspace": workspace, "experiment": experiment}
-        # By its handle: see the metaclass.
+        # By its handle: see the metaclass. It is held here, for a workspace that nobody holds is closed.
         self._handle = session if isinstance(session, str) else None
+        self._known = _handles.get(self._handle) if self._handle else None
         self._bulks = threading.local()
 
     def __repr__(self) -> str:
@@ -375,7 +376,9 @@ class EpistaFileSystem(AbstractFileSystem, metaclass=_Placed):  # type: ignore[m
             rpath, lpath = [rpath], [str(Path(lpath, keys.name_of(self._strip_protocol(rpath)))) if is_folder else lpath]
         with self._bulk(gathers=callback is DEFAULT_CALLBACK) as bulk:
             super().get(rpath, lpath, recursive=recursive, callback=callback, maxdepth=maxdepth, **kwargs)
-        _in_parallel(lambda pair: self._bring(*pair), bulk.pairs)
+        # Below the folder that was named no link is followed, for the names are those of others.
+        root = Path(lpath) if isinstance(lpath, str) else None
+        _in_parallel(lambda pair: self._bring(*pair, root=root), bulk.pairs)
 
     def get_file(self, rpath: Any, lpath: Any, callback: Any = DEFAULT_CALLBACK, outfile: Any = None, **kwargs: Any) -> None:
         """Download one file, verified, replacing its target whole or not at all; or into the open file *outfile*."""
@@ -499,28 +502,22 @@ class EpistaFileSystem(AbstractFileSystem, metaclass=_Placed):  # type: ignore[m
 
     def rm(self, path: Any, recursive: bool = False, maxdepth: int | None = None) -> None:
         """Hide files, and with *recursive* folders, each of them in one step; `Workspace.restore` brings files back."""
-        if maxdepth is not None and recursive:
-            with self._bulk() as bulk:
-                paths = self.expand_path(path, recursive=True, maxdepth=maxdepth)
-            for one in paths:
-                if bulk.known.get(one, {}).get("type") != "directory":
-                    self.rm_file(one)
-            return
-        gone: list[str] = []
-        for one in self.expand_path(path):
-            if any(one.startswith(folder) for folder in gone):
-                continue
-            found = self._look(one)
-            if found is None:
-                raise _missing(one)
-            if found["type"] == "file":
-                self.rm_file(one)
-            elif not recursive:
-                raise _is_folder(one, "rm(..., recursive=True) removes a folder")
-            else:
-                with _as_file_errors(one):
-                    assets.delete_dir(self._here(), one)
-                gone.append(one + "/")
+        limit = maxdepth if recursive else None
+        with self._bulk() as bulk:
+            paths = self.expand_path(path, recursive=limit is not None, maxdepth=limit)
+        unknown = [one for one in paths if one not in bulk.known] if recursive else []
+        bulk.known.update(zip(unknown, _in_parallel(self.info, unknown), strict=True))
+        folders = [one for one in paths if bulk.known.get(one, {}).get("type") == "directory"]
+        if folders and not recursive:
+            raise _is_folder(folders[0], "rm(..., recursive=True) removes a folder")
+        if limit is not None:
+            folders, paths = [], [one for one in paths if one not in folders]
+        outermost = [one for one in folders if not any(one.startswith(other + "/") for other in folders)]
+        for folder in outermost:
+            with _as_file_errors(folder):
+                assets.delete_dir(self._here(), folder)
+        inside = {*folders, *(one for one in paths if any(one.startswith(folder + "/") for folder in outermost))}
+        _in_parallel(self.rm_file, [one for one in paths if one not in inside])
 
     def rm_file(self, path: Any) -> None:
         """Hide one file."""
@@ -560,13 +557,17 @@ class EpistaFileSystem(AbstractFileSystem, metaclass=_Placed):  # type: ignore[m
 
     def _here(self) -> Session:
         """Return the session that this file system acts on."""
-        if self._handle is not None and (known := _handles.get(self._handle)) is not None:
-            return known
+        if self._known is not None:
+            return self._known
         if not any(self._given.values()):
             if self._handle is not None:
                 raise SettingsError("this session= is of another process", hint="give the location and the workspace instead")
-            return current.current()
-        return _session(self._given)
+            here = current.current()
+        else:
+            here = _session(self._given)
+        # Now, for a process that is forked from this one has to know it too.
+        _handle(here)
+        return here
 
     def _place(self) -> tuple[str | None, ...]:
         here = self._here()
@@ -615,20 +616,26 @@ class EpistaFileSystem(AbstractFileSystem, metaclass=_Placed):  # type: ignore[m
         here, wanted = self._here(), _pinned(info)
         if (first, stop) == (0, wanted.size_bytes):
             return download.to_memory(here, wanted, Progress())
-        return b"".join(download.stream(here, wanted, first, stop, Progress()))
+        return _range(here, wanted, first, stop)
 
-    def _bring(self, wanted: Info | str | PathNotFoundError, lpath: Any, callback: Any = DEFAULT_CALLBACK) -> None:
+    def _bring(
+        self, wanted: Info | str | PathNotFoundError, lpath: Any, callback: Any = DEFAULT_CALLBACK, root: Path | None = None
+    ) -> None:
         """Bring a file to *lpath*; a folder becomes a folder."""
         if isinstance(wanted, str):
             wanted = self._look(wanted) or _missing(wanted)
         if isinstance(wanted, PathNotFoundError):
             raise wanted
         target = Path(lpath)
+        if root is not None and root not in target.parents:
+            root = None
         if wanted["type"] == "directory":
+            if root is not None:
+                destinations.refuse_links(root, target)
             target.mkdir(parents=True, exist_ok=True)
             return
         callback.set_size(wanted["size"])
-        download.to_file(self._here(), Job(_pinned(wanted), target, None), Progress())
+        download.to_file(self._here(), Job(_pinned(wanted), target, root), Progress())
         callback.relative_update(wanted["size"])
 
     def _put_all(self, contents: Mapping[str, Path | bytes], mode: str) -> None:
@@ -701,7 +708,7 @@ class EpistaFile(AbstractBufferedFile):  # type: ignore[misc]  # fsspec has no t
 
     def _fetch_range(self, start: int, end: int) -> bytes:
         end = min(end, self._wanted.size_bytes)
-        data = b"".join(download.stream(self._here, self._wanted, start, end, Progress()))
+        data = _range(self._here, self._wanted, start, end)
         with self._lock:
             if start == self._hashed_bytes < end:
                 self._hash.update(data)
@@ -866,6 +873,7 @@ _lock = threading.Lock()
 
 # Open sessions by a name that means nothing elsewhere, so that a copy made in this process needs no credentials.
 _handles: weakref.WeakValueDictionary[str, Session] = weakref.WeakValueDictionary()
+_names: weakref.WeakKeyDictionary[Session, str] = weakref.WeakKeyDictionary()
 
 
 def _session(given: Mapping[str, Any]) -> Session:
@@ -878,12 +886,10 @@ def _session(given: Mapping[str, Any]) -> Session:
 
 def _handle(session: Session) -> str:
     with _lock:
-        for handle, known in _handles.items():
-            if known is session:
-                return handle
-        handle = secrets.token_hex(8)
-        _handles[handle] = session
-        return handle
+        if session not in _names:
+            _names[session] = secrets.token_hex(8)
+            _handles[_names[session]] = session
+        return _names[session]
 
 
 def _unpickled(
@@ -974,6 +980,13 @@ def _folder(path: str) -> Info:
 
 def _pinned(info: Info) -> Pinned:
     return Pinned(info["name"], info["version"], info["size"], info["sha256"], info["format"], None)
+
+
+def _range(here: Session, wanted: Pinned, start: int, stop: int) -> bytes:
+    sink = io.BytesIO()
+    for piece in download.stream(here, wanted, start, stop, Progress()):
+        sink.write(piece)
+    return sink.getvalue()
 
 
 def _commit(here: Session, put: Sequence[PutObject]) -> None:

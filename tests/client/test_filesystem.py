@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import io
 import os
 import pickle
@@ -177,6 +178,31 @@ def test_importing_epista_loads_no_fsspec() -> None:
     assert "fsspec" not in loaded
 
 
+def test_a_workspace_that_only_the_file_system_holds_stays_open(server: Server) -> None:
+    fs = EpistaFileSystem(session=epista.Workspace(server.url, token=server.manager))
+    gc.collect()
+
+    fs.pipe("a.txt", b"hello")
+
+    assert fs.cat("a.txt") == b"hello"
+
+
+def test_a_forked_process_reads_on(server: Server) -> None:
+    program = """
+import multiprocessing, sys
+from epista.client.filesystem import EpistaFileSystem
+fs = EpistaFileSystem(sys.argv[1], token=sys.argv[2], workspace="lab")
+fs.pipe({f"{number}.txt": b"x" * number for number in range(20)})
+with multiprocessing.get_context("fork").Pool(2) as pool:
+    print(sum(map(len, pool.map(fs.cat_file, fs.find("")))))
+"""
+    command = [sys.executable, "-c", program, server.url, server.manager]
+
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+
+    assert done.stdout == "190\n", done.stderr
+
+
 # Looking
 
 
@@ -302,6 +328,34 @@ def test_two_thousand_files_are_found_with_few_requests(
     assert cost(lambda: fs.get("many/07", str(tmp_path / "got"), recursive=True))[1] <= 4 + 100
     assert cost(lambda: fs.put(str(tmp_path / "got"), "put", recursive=True))[1] <= 4
     assert len(fs.find("put")) == 100
+
+
+def test_removing_says_first_what_it_cannot_remove(fs: EpistaFileSystem, counting: Counting) -> None:
+    fs.pipe({f"d/{name}": b"x" for name in ("a", "b", "sub/c", "sub/deep/d")})
+
+    with pytest.raises(IsADirectoryError):
+        fs.rm("d/*")
+    with pytest.raises(FileNotFoundError):
+        fs.rm(["d/a", "d/no"], recursive=True)
+    assert len(fs.find("d")) == 4
+    fs.rm("d", recursive=True, maxdepth=2)
+    assert fs.find("d") == ["d/sub/deep/d"]
+    fs.rm(["d/sub", "d/sub/deep", "d/sub/deep/d"], recursive=True)
+    assert fs.find("") == []
+    with pytest.raises(epista.InvalidKeyError):
+        fs.rm("", recursive=True)
+
+
+def test_a_download_follows_no_link_below_the_folder_it_goes_to(fs: EpistaFileSystem, tmp_path: Path) -> None:
+    fs.pipe({"d/link/a": b"x", "d/b": b"y"})
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "got").mkdir()
+    (tmp_path / "got" / "link").symlink_to(tmp_path / "outside")
+
+    with pytest.raises(epista.TransferError):
+        fs.get("d/", str(tmp_path / "got"), recursive=True)
+
+    assert list((tmp_path / "outside").iterdir()) == []
 
 
 # Reading
