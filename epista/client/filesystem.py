@@ -33,7 +33,7 @@ from fsspec.utils import isfilelike, stringify_path
 
 from epista.client import assets, current, links, objects, settings
 from epista.client.session import Session
-from epista.client.transfer import destinations, download, upload
+from epista.client.transfer import destinations, download, frames, upload
 from epista.client.transfer.download import Job, Pinned
 from epista.client.transfer.progress import Progress
 from epista.client.transfer.threads import each
@@ -48,7 +48,18 @@ from epista.contract.errors import (
     SettingsError,
     ValidationError,
 )
-from epista.contract.objects import Assets, CommitObjects, CopyObject, CopyObjects, MoveObject, MoveObjects, PutObject
+from epista.contract.frames import MAX_BODY_BYTES, MAX_OBJECTS, SMALL_BYTES
+from epista.contract.objects import (
+    Assets,
+    CommitObjects,
+    CopyObject,
+    CopyObjects,
+    Framed,
+    FrameHead,
+    MoveObject,
+    MoveObjects,
+    PutObject,
+)
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -333,6 +344,12 @@ class EpistaFileSystem(AbstractFileSystem, metaclass=_Placed):  # type: ignore[m
             return self.cat_file(paths[0], **kwargs)
         files = [one for one in paths if bulk.known.get(one, {}).get("type") != "directory"]
 
+        if on_error == "raise" and not kwargs:
+            pinned = dict(zip(files, map(_pinned, self._files(files, bulk)), strict=True))
+            wanted = list({one.version: one for one in pinned.values()}.values())
+            bytes_of = {one.version: data for one, data in download.to_memories(self._here(), wanted, Progress())}
+            return {path: bytes_of[one.version] for path, one in pinned.items()}
+
         def read(one: str) -> bytes:
             known = bulk.known.get(one)
             return self._read(known, **kwargs) if known else self.cat_file(one, **kwargs)
@@ -376,9 +393,18 @@ class EpistaFileSystem(AbstractFileSystem, metaclass=_Placed):  # type: ignore[m
             rpath, lpath = [rpath], [str(Path(lpath, keys.name_of(self._strip_protocol(rpath)))) if is_folder else lpath]
         with self._bulk(gathers=callback is DEFAULT_CALLBACK) as bulk:
             super().get(rpath, lpath, recursive=recursive, callback=callback, maxdepth=maxdepth, **kwargs)
+        if not bulk.pairs:
+            return
+        found = self._files([path for path, _ in bulk.pairs], bulk, folders=True)
         # Below the folder that was named no link is followed, for the names are those of others.
         root = Path(lpath) if isinstance(lpath, str) else None
-        _in_parallel(lambda pair: self._bring(*pair, root=root), bulk.pairs)
+        jobs: dict[Path, Job] = {}
+        for info, (_, target) in zip(found, bulk.pairs, strict=True):
+            jobs |= {job.target: job for job in self._jobs(info, Path(target), root)}
+        if len({job.wanted.key for job in jobs.values()}) == len(jobs) > 1:
+            objects.report(download.to_files(self._here(), list(jobs.values()), Progress()))
+        else:
+            _in_parallel(lambda job: download.to_file(self._here(), job, Progress()), list(jobs.values()))
 
     def get_file(self, rpath: Any, lpath: Any, callback: Any = DEFAULT_CALLBACK, outfile: Any = None, **kwargs: Any) -> None:
         """Download one file, verified, replacing its target whole or not at all; or into the open file *outfile*."""
@@ -388,9 +414,13 @@ class EpistaFileSystem(AbstractFileSystem, metaclass=_Placed):  # type: ignore[m
         rpath = self._strip_protocol(rpath)
         bulk = self._gathering()
         if bulk is None:
-            self._bring(self._look(rpath) or _missing(rpath), lpath, callback)
+            info = self.info(rpath)
+            callback.set_size(info["size"])
+            for job in self._jobs(info, Path(lpath), None):
+                download.to_file(self._here(), job, Progress())
+            callback.relative_update(info["size"])
         else:
-            bulk.pairs.append((bulk.known.get(rpath, rpath), lpath))
+            bulk.pairs.append((rpath, lpath))
 
     # Writing
 
@@ -618,25 +648,24 @@ class EpistaFileSystem(AbstractFileSystem, metaclass=_Placed):  # type: ignore[m
             return download.to_memory(here, wanted, Progress())
         return _range(here, wanted, first, stop)
 
-    def _bring(
-        self, wanted: Info | str | PathNotFoundError, lpath: Any, callback: Any = DEFAULT_CALLBACK, root: Path | None = None
-    ) -> None:
-        """Bring a file to *lpath*; a folder becomes a folder."""
-        if isinstance(wanted, str):
-            wanted = self._look(wanted) or _missing(wanted)
-        if isinstance(wanted, PathNotFoundError):
-            raise wanted
-        target = Path(lpath)
-        if root is not None and root not in target.parents:
-            root = None
-        if wanted["type"] == "directory":
-            if root is not None:
-                destinations.refuse_links(root, target)
-            target.mkdir(parents=True, exist_ok=True)
-            return
-        callback.set_size(wanted["size"])
-        download.to_file(self._here(), Job(_pinned(wanted), target, root), Progress())
-        callback.relative_update(wanted["size"])
+    def _files(self, paths: Sequence[str], bulk: _Bulk, *, folders: bool = False) -> list[Info]:
+        """Return the details of files, as far as they are not known yet a few at a time."""
+        unknown = [path for path in dict.fromkeys(paths) if path not in bulk.known]
+        bulk.known.update(zip(unknown, _in_parallel(self.info, unknown), strict=True))
+        found = [bulk.known[path] for path in paths]
+        if not folders and (wrong := next((info for info in found if info["type"] != "file"), None)):
+            raise _is_folder(wrong["name"], "find() lists what is below it")
+        return found
+
+    def _jobs(self, info: Info, target: Path, root: Path | None) -> list[Job]:
+        """Return how a file gets to *target*; a folder is made at once."""
+        root = root if root in target.parents else None
+        if info["type"] == "file":
+            return [Job(_pinned(info), target, root)]
+        if root is not None:
+            destinations.refuse_links(root, target)
+        target.mkdir(parents=True, exist_ok=True)
+        return []
 
     def _put_all(self, contents: Mapping[str, Path | bytes], mode: str) -> None:
         """Send contents and make versions of them in one commit."""
@@ -648,8 +677,7 @@ class EpistaFileSystem(AbstractFileSystem, metaclass=_Placed):  # type: ignore[m
         lacking = set(upload.missing(here, sorted(set(hashes.values()))))
         hashes = upload.send_files(here, files, hashes, sorted(lacking), progress)
         data = {path: content for path, content in contents.items() if isinstance(content, bytes)}
-        sent = _in_parallel(lambda one: upload.send_bytes(here, one, progress), list(data.values()))
-        hashes |= zip(data, sent, strict=True)
+        hashes |= zip(data, _sent(here, list(data.values())), strict=True)
         put = [PutObject(key=places[path], sha256=hashes[path], expect=_expected(mode)) for path in contents]
         if put:
             with _as_file_errors(*places.values(), mode=mode):
@@ -987,6 +1015,26 @@ def _range(here: Session, wanted: Pinned, start: int, stop: int) -> bytes:
     for piece in download.stream(here, wanted, start, stop, Progress()):
         sink.write(piece)
     return sink.getvalue()
+
+
+def _sent(here: Session, contents: Sequence[bytes]) -> list[str]:
+    """Send contents, small ones together, and return the sha256 of each."""
+    hashes = [hashlib.sha256(data).hexdigest() for data in contents]
+    groups: list[dict[str, bytes]] = []
+    large: list[bytes] = []
+    size = 0
+    for sha256, data in dict(zip(hashes, contents, strict=True)).items():
+        if len(data) >= SMALL_BYTES:
+            large.append(data)
+            continue
+        if not groups or len(groups[-1]) == MAX_OBJECTS or size + len(data) > MAX_BODY_BYTES:
+            groups.append({})
+            size = 0
+        groups[-1][sha256] = data
+        size += len(data)
+    _in_parallel(lambda group: frames.send(here, group, FrameHead(), Framed), groups)
+    _in_parallel(lambda data: upload.send_bytes(here, data, Progress()), large)
+    return hashes
 
 
 def _commit(here: Session, put: Sequence[PutObject]) -> None:

@@ -104,7 +104,7 @@ def fetch(here: Session, key: Ref, dest: str | os.PathLike[str] = ".", *, versio
     results, jobs = _plan(found, root)
     with shown(here, "fetch", sum(job.wanted.size_bytes for job in jobs), len(jobs)) as progress:
         results += downloads.to_files(here, jobs, progress)
-    _report(results)
+    report(results)
     return root
 
 
@@ -567,7 +567,8 @@ def _plan(folder: _Folder, root: Path) -> tuple[list[Result], list[Job]]:
     return results, jobs
 
 
-def _report(results: list[Result]) -> None:
+def report(results: Sequence[Result]) -> None:
+    """Raise one `TransferError` for all files that did not arrive, if there are any."""
     failed = [line for line in results if line["status"] == "failed"]
     if failed:
         some = "; ".join(f"{line['key']!r}: {line['error'].splitlines()[0]}" for line in failed[:5])
