@@ -2,7 +2,8 @@
 The real thing, in process: config -> app -> server -> ws.
 
 One uvicorn thread serves the app of the current test over real sockets, so the client under test is the client that people use.
-The bucket's acceptance tests run twice: on this server and on one embedded lab that is kept for the whole run.
+The bucket's acceptance tests run three times: on this server with a lab in a folder, on one embedded lab that is kept for the
+whole run, and on this server with a lab in PostgreSQL and S3.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import uvicorn
 from starlette.applications import Starlette
@@ -25,7 +27,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 import epista
 from epista.client import workspaces
 from epista.server import founding
-from epista.server.app import create_app
+from epista.server.app import catalog_of, create_app
 from epista.server.config import Config
 from epista.server.stores.s3 import Bucket
 from tests import seaweed as seaweedfs
@@ -116,18 +118,51 @@ def founded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture
-def app(config: Config, clock: Clock, founded: Path) -> Starlette:
-    shutil.copytree(founded, config.lab)
-    return create_app(config, clock=clock)
+@pytest.fixture(scope="session")
+def founded_database(postgres: Postgres, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A new lab in a database, to be copied."""
+    name = postgres.create()
+    config = Config(lab=str(tmp_path_factory.mktemp("founded") / "lab"), database=postgres.url(name))
+    founding.prepare(Path(config.lab), user="manager", database=catalog_of(config))
+    return name
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--elsewhere", action="store_true", help="have every catalog in PostgreSQL, the bytes in S3")
+
+
+def is_elsewhere(request: pytest.FixtureRequest) -> bool:
+    """Whether the test's server has nothing in its folder."""
+    chosen = getattr(request.node, "callspec", None)
+    return bool(request.config.getoption("--elsewhere")) or (chosen is not None and "elsewhere" in chosen.params.values())
 
 
 @pytest.fixture
-def server(app: Starlette, config: Config, server_thread: Thread) -> Iterator[Server]:
+def placed(config: Config, request: pytest.FixtureRequest) -> Iterator[Config]:
+    """The settings, with a lab where they say it is."""
+    if not is_elsewhere(request):
+        shutil.copytree(request.getfixturevalue("founded"), config.lab)
+        yield config
+        return
+    postgres: Postgres = request.getfixturevalue("postgres")
+    database = postgres.create(request.getfixturevalue("founded_database"))
+    bytes_in = seaweedfs.settings(request.getfixturevalue("bucket"))
+    yield msgspec.structs.replace(config, database=postgres.url(database), **bytes_in)
+    postgres.drop(database)
+
+
+@pytest.fixture
+def app(placed: Config, clock: Clock) -> Starlette:
+    return create_app(placed, clock=clock)
+
+
+@pytest.fixture
+def server(app: Starlette, placed: Config, server_thread: Thread) -> Iterator[Server]:
     stop = server_thread.start(app)
-    link = founding.new_link(Path(config.lab), address=server_thread.url, seconds=3600, only_if_locked_out=False)
+    folder, database = Path(placed.lab), catalog_of(placed)
+    link = founding.new_link(folder, address=server_thread.url, seconds=3600, only_if_locked_out=False, database=database)
     assert link
-    yield Server(server_thread.url, Path(config.lab), link.partition("#")[2])
+    yield Server(server_thread.url, folder, link.partition("#")[2])
     stop()
 
 
@@ -184,12 +219,12 @@ def embedded_ws(embedded_lab: Path) -> Iterator[epista.Workspace]:
         yield kept
 
 
-@pytest.fixture(params=["http", "embedded"])
+@pytest.fixture(params=["http", "embedded", "elsewhere"])
 def open_workspace(request: pytest.FixtureRequest) -> Iterator[Callable[..., epista.Workspace]]:
     """Open the test's own workspace: ``open_workspace(experiment=...)``; again for a second session on it."""
     with ExitStack() as opened:
         name = f"test-{next(_numbers)}"
-        if request.param == "http":
+        if request.param != "embedded":
             server: Server = request.getfixturevalue("server")
             server.api().create_workspace(name)
 
@@ -209,7 +244,7 @@ def open_workspace(request: pytest.FixtureRequest) -> Iterator[Callable[..., epi
 
 @pytest.fixture
 def ws(open_workspace: Callable[..., epista.Workspace]) -> epista.Workspace:
-    """An empty workspace, once over HTTP and once in an embedded lab."""
+    """An empty workspace: over HTTP, in an embedded lab, and over HTTP in a lab in PostgreSQL and S3."""
     return open_workspace()
 
 

@@ -183,8 +183,12 @@ def catalog_of(config: Config) -> Catalog:
     """Return the lab's catalog, closed: in the database of the settings, else in the lab's folder."""
     if not config.database:
         return SqliteCatalog(Path(config.lab) / "lab.db")
-    from epista.server.stores.postgres import PostgresCatalog
-
+    try:
+        from epista.server.stores.postgres import PostgresCatalog
+    except ImportError as error:
+        raise MissingExtraError(
+            "for a catalog in PostgreSQL a package is missing", hint='pip install "epista[postgres]"'
+        ) from error
     return PostgresCatalog(config.database, connections=config.database_connections)
 
 

@@ -20,7 +20,10 @@ from epista.server.stores.sqlite import SqliteCatalog
 WORKSPACE = "lab"
 """The first workspace of every lab."""
 
-_OURS = {"lab.db", "lab.db-wal", "lab.db-shm", ".writer", "blobs", "staging", "logs", ".database"}
+_ELSEWHERE = ".database"
+"""The file that says that the catalog is not in the folder."""
+
+_OURS = {"lab.db", "lab.db-wal", "lab.db-shm", ".writer", "blobs", "staging", "logs", _ELSEWHERE}
 
 
 def prepare(folder: Path, *, user: str, blobs: BlobStore | None = None, database: Catalog | None = None) -> None:
@@ -36,7 +39,7 @@ def prepare(folder: Path, *, user: str, blobs: BlobStore | None = None, database
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         strangers = sorted({file.name for file in folder.iterdir()} - _OURS)
-        if strangers and not (folder / "lab.db").exists():
+        if strangers and not (folder / "lab.db").exists() and not (folder / _ELSEWHERE).exists():
             raise SettingsError(
                 f"the folder {str(folder)!r} is no lab, and is not empty: it has {strangers[0]!r}",
                 hint="give a new or an empty folder, such as './lab'",
@@ -94,7 +97,7 @@ def new_link(
 
 def _refuse_another(folder: Path, database: Catalog | None) -> None:
     """Keep to one catalog for one folder: a second one would take all bytes of the first for garbage."""
-    mark = folder / ".database"
+    mark = folder / _ELSEWHERE
     if database is None and mark.exists():
         raise SettingsError(
             f"the catalog of the lab in {str(folder)!r} is in a PostgreSQL database",

@@ -1,4 +1,4 @@
-"""What the bucket's acceptance tests share: where the lab lies, faults on the way to it, and clients to be killed."""
+"""What the bucket's acceptance tests share: what the lab stores, faults on the way to it, and clients to be killed."""
 
 from __future__ import annotations
 
@@ -12,22 +12,26 @@ import pytest
 import epista
 from epista.client import wire
 from epista.client.transfer import download
+from epista.server.app import blob_store
+from epista.server.stores.blobs import BlobStore
+from epista.server.stores.local import LocalBlobs
 from tests.bucket.faults import Faults
 from tests.conftest import Thread
 from tests.makers import Server
 
 
 @pytest.fixture
-def lab_folder(ws: epista.Workspace, request: pytest.FixtureRequest) -> Path:
-    """The folder of the lab that *ws* is in."""
-    folder: Path = request.getfixturevalue("embedded_lab") if ws.is_embedded else request.getfixturevalue("server").folder
-    return folder
+def objects(ws: epista.Workspace, request: pytest.FixtureRequest) -> BlobStore:
+    """The store of the lab that *ws* is in."""
+    if ws.is_embedded:
+        return LocalBlobs(request.getfixturevalue("embedded_lab"))
+    return blob_store(request.getfixturevalue("placed"))
 
 
 @pytest.fixture
-def stored(lab_folder: Path) -> Callable[[], int]:
-    """Count the objects that the lab stores."""
-    return lambda: sum(1 for path in (lab_folder / "blobs").rglob("*") if path.is_file())
+def stored(objects: BlobStore) -> Callable[[], set[str]]:
+    """List the objects that the lab stores."""
+    return lambda: {found.object for found in objects.objects()}
 
 
 @pytest.fixture

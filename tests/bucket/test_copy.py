@@ -14,7 +14,7 @@ from tests.makers import Server
 FRAME = pd.DataFrame({"well": ["001", "NA"], "count": [17, 23]})
 
 
-def test_a_copy_says_all_that_its_source_says_and_stores_nothing(ws: epista.Workspace, stored: Callable[[], int]) -> None:
+def test_a_copy_says_all_that_its_source_says_and_stores_nothing(ws: epista.Workspace, stored: Callable[[], set[str]]) -> None:
     source = ws.put("EXP-1/a.csv", FRAME, meta={"temp": 37}, tags=["qc"], kind="DOCUMENT", sep="|")
     before = stored()
 

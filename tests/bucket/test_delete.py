@@ -119,7 +119,7 @@ def test_54_restore_brings_back_metadata_tags_and_history(ws: epista.Workspace) 
 
 
 def test_54_restore_of_an_old_version_makes_it_current_without_moving_bytes(
-    ws: epista.Workspace, stored: Callable[[], int]
+    ws: epista.Workspace, stored: Callable[[], set[str]]
 ) -> None:
     first = ws.put("x.txt", "alpha", meta={"a": 1}, tags=["one"])
     ws.put("x.txt", "beta", meta={"a": 2}, tags=["two"])

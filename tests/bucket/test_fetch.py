@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 
 import epista
 from epista.client.transfer import download
+from epista.server.stores.blobs import BlobStore
 from tests.bucket import faults as faulty
 from tests.bucket.conftest import StartClient
 from tests.bucket.faults import Faults
@@ -94,12 +96,12 @@ def test_12_a_failed_fetch_leaves_the_old_local_file_byte_identical(
 
 
 def test_12_a_lab_whose_bytes_are_gone_leaves_the_old_local_file_byte_identical(
-    ws: epista.Workspace, lab_folder: Path, folder: Path
+    ws: epista.Workspace, objects: BlobStore, stored: Callable[[], set[str]], folder: Path
 ) -> None:
-    before = set((lab_folder / "blobs").glob("*/*"))
+    before = stored()
     ws.put("new.bin", b"twelve, and nothing else")
-    (stored,) = set((lab_folder / "blobs").glob("*/*")) - before
-    stored.unlink()
+    (lost,) = stored() - before
+    objects.delete(lost)
     (folder / "new.bin").write_bytes(b"old")
 
     with pytest.raises(epista.IntegrityError):
@@ -218,14 +220,14 @@ def test_16_of_a_thousand_files_one_that_times_out_is_retried_and_all_arrive(
 
 
 def test_17_of_ten_files_one_is_missing_nine_are_written_and_one_is_named(
-    ws: epista.Workspace, lab_folder: Path, folder: Path
+    ws: epista.Workspace, objects: BlobStore, stored: Callable[[], set[str]], folder: Path
 ) -> None:
     for number in range(10):
-        before = set((lab_folder / "blobs").glob("*/*"))
+        before = stored()
         ws.put(f"d/{number}.bin", f"seventeen {number} {ws.name}".encode())
         if number == 4:
-            (stored,) = set((lab_folder / "blobs").glob("*/*")) - before
-    stored.unlink()
+            (lost,) = stored() - before
+    objects.delete(lost)
 
     with pytest.raises(epista.TransferError, match=r"'d/4\.bin'") as failure:
         ws.fetch("d", folder)

@@ -107,7 +107,7 @@ def test_25_nan_at_any_depth_is_refused_by_raw_http_too(server: Server, text: st
 
 
 def test_26_set_meta_moves_no_bytes_keeps_format_and_tags_and_adds_a_version(
-    ws: epista.Workspace, stored: Callable[[], int]
+    ws: epista.Workspace, stored: Callable[[], set[str]]
 ) -> None:
     first = ws.put("x.csv", [{"n": 1}], tags=["qc"], meta={"a": 1}, sep="|")
     before = stored()

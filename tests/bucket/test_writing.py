@@ -63,7 +63,7 @@ def test_30_the_hash_on_the_receipt_is_that_of_sha256sum(ws: epista.Workspace, f
     ],
 )
 def test_31_an_identical_put_makes_no_version_and_stores_nothing(
-    ws: epista.Workspace, stored: Callable[[], int], key: str, make: Callable[[], Any]
+    ws: epista.Workspace, stored: Callable[[], set[str]], key: str, make: Callable[[], Any]
 ) -> None:
     first = ws.put(key, make(), meta={"a": 1.0}, tags=["qc"])
     before = stored()
@@ -84,7 +84,7 @@ def test_31_the_act_is_audited_all_the_same(ws: epista.Workspace) -> None:
 
 
 def test_31_other_metadata_on_the_same_bytes_is_a_new_version_without_new_bytes(
-    ws: epista.Workspace, stored: Callable[[], int]
+    ws: epista.Workspace, stored: Callable[[], set[str]]
 ) -> None:
     ws.put("x.bin", b"thirty-one, again")
     before = stored()
@@ -96,7 +96,7 @@ def test_31_other_metadata_on_the_same_bytes_is_a_new_version_without_new_bytes(
 
 
 def test_32_the_same_bytes_under_a_thousand_keys_are_stored_once(
-    ws: epista.Workspace, stored: Callable[[], int], folder: Path
+    ws: epista.Workspace, stored: Callable[[], set[str]], folder: Path
 ) -> None:
     data = b"thirty-two " + ws.name.encode() + os.urandom(8)
     for number in range(998):
@@ -108,7 +108,7 @@ def test_32_the_same_bytes_under_a_thousand_keys_are_stored_once(
     ws.put_file("two.bin", folder / "7.bin")
 
     assert len(ws.keys()) == 1000
-    assert stored() == before + 1
+    assert len(stored() - before) == 1
 
 
 def test_33_a_known_hash_without_read_access_still_requires_the_bytes(server: Server) -> None:
@@ -164,7 +164,7 @@ def test_34_acknowledged_puts_survive_the_kill_of_the_server(tmp_path: Path) -> 
         assert [problem for step in audit.verify_blobs(ws) for problem in step.problems] == []
 
 
-def test_35_a_serializer_failure_leaves_no_asset(ws: epista.Workspace, stored: Callable[[], int]) -> None:
+def test_35_a_serializer_failure_leaves_no_asset(ws: epista.Workspace, stored: Callable[[], set[str]]) -> None:
     before = stored()
     for key, obj in (("x.json", {"a": float("nan")}), ("x.json", {"a": object()}), ("x.csv", object()), ("x.npy", [object()])):
         with pytest.raises((epista.FormatError, epista.ValidationError)):
@@ -355,7 +355,7 @@ def test_42_loops_end(ws: epista.Workspace, folder: Path) -> None:
 
 
 def test_43_one_file_that_cannot_be_read_records_nothing_and_all_problems_are_listed(
-    ws: epista.Workspace, stored: Callable[[], int], folder: Path
+    ws: epista.Workspace, stored: Callable[[], set[str]], folder: Path
 ) -> None:
     (folder / "good.txt").write_text("good")
     os.mkfifo(folder / "pipe")

@@ -157,6 +157,7 @@ def test_a_database_of_another_program_is_left_alone(tmp_path: Path) -> None:
 def test_a_lab_of_a_newer_schema_is_refused_and_left_as_it_is(lab: Path) -> None:
     with closing(sqlite3.connect(lab / "lab.db")) as catalog:
         catalog.execute("UPDATE alembic_version SET version_num = '9999'")
+        catalog.execute("UPDATE compatibility SET oldest = '9999'")
         catalog.commit()
 
     answer = refusal(lab)

@@ -131,8 +131,8 @@ class Frames:
         return [row for row in found if (size := sizes[row["object"]]) is None or row["offset"] + row["size"] <= size]
 
     def _is_known(self, object: str) -> bool:
-        with self._all.catalog.read() as tx:
-            return rows.is_object_known(tx, object)
+        # Asked by a write, which waits for every commit that is under way, also for one whose answer was lost.
+        return self._all.catalog.write(lambda tx: rows.is_object_known(tx, object))
 
     def _put(self, actor: Actor, wanted: wire.SendFrame, head: wire.FrameHead, fresh: _Fresh | None) -> list[Asset]:
         commit = wire.CommitObjects(workspace=wanted.workspace, objects=head.objects, inputs=head.inputs, notebook=head.notebook)

@@ -461,8 +461,8 @@ class Objects:
                 self._all.blobs.delete(stored.object)
 
     def _is_recorded(self, stored: Stored) -> bool:
-        with self._all.catalog.read() as tx:
-            return rows.is_object_known(tx, stored.object)
+        # Asked by a write, which waits for every commit that is under way, also for one whose answer was lost.
+        return self._all.catalog.write(lambda tx: rows.is_object_known(tx, stored.object))
 
     def known(self, tx: Connection, actor: Actor, access: Access, sha256: Sequence[str]) -> dict[str, RowMapping]:
         return rows.known_blobs(

@@ -11,14 +11,23 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, inspect, select
 
 from epista.contract.errors import SettingsError
+from epista.server.stores.tables import compatibility
 
 R = TypeVar("R")
 
-SCHEMA = "0005"
+SCHEMA = "0006"
 """The newest migration. Alembic is imported only when a database says something else."""
+
+COMPATIBLE = "0006"
+"""
+The oldest schema whose servers may go on with a database of this one, as in a rolling upgrade.
+
+It stays when a migration adds what older servers can leave alone without breaking a promise: not their `gc`, not a quota. Else
+it becomes the new `SCHEMA`, and all servers of a lab have to stop for the upgrade.
+"""
 
 MAKE_ROOM = "make room on the server's disk"
 
@@ -56,16 +65,19 @@ class Catalog(Protocol):
         """Copy the catalog, as of one moment, into a new file at *path*: an SQLite catalog."""
 
 
-def is_current(found: str | None) -> bool:
+def is_current(tx: Connection, found: str | None) -> bool:
     """
     Whether a database at the migration *found* can be used as it is; else it wants migrating.
 
     Raises:
-        SettingsError: a newer Epista has migrated it.
+        SettingsError: a newer Epista has migrated it, such that this one may not go on.
     """
-    if found is not None and found > SCHEMA:
+    if found is None or found <= SCHEMA:
+        return found == SCHEMA
+    oldest = tx.execute(select(compatibility.c.oldest)).scalar() if inspect(tx).has_table("compatibility") else None
+    if oldest is None or oldest > SCHEMA:
         raise SettingsError(
             f"the lab was last opened by a newer Epista (schema {found}; this one knows {SCHEMA})",
             hint="pip install --upgrade epista",
         )
-    return found == SCHEMA
+    return True

@@ -12,7 +12,7 @@ from epista.server.stores.search.index import Document
 from epista.server.stores.search.sqlite import SqliteSearch
 from epista.server.stores.search.tables import attributes, documents
 from epista.server.stores.sqlite import SqliteCatalog
-from epista.server.stores.tables import assets, metadata, versions
+from epista.server.stores.tables import assets, compatibility, metadata, versions
 
 _ROWS = 1000
 
@@ -30,8 +30,8 @@ def into_sqlite(source: Connection, path: Path) -> None:
 
 def _copy(source: Connection, target: Connection) -> None:
     for table in metadata.sorted_tables:
-        if table in (attributes, documents):
-            continue  # the index makes them
+        if table in (attributes, documents, compatibility):
+            continue  # the index makes them, and migrating the copy
         # By key, so that what a row of the same table points at comes first.
         found = source.execute(select(table).order_by(*table.primary_key), execution_options={"yield_per": _ROWS})
         for rows in found.mappings().partitions():

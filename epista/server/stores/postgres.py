@@ -8,11 +8,14 @@ broke is noticed before it is used; a commit whose answer never came is reported
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
+import psycopg
+from psycopg.types.string import StrDumperUnknown
 from sqlalchemy import Connection, Engine, create_engine, event, inspect, make_url, text
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
@@ -32,6 +35,10 @@ WAIT_SECONDS = 30
 """How long a write waits for other processes' transactions, and a read for a free connection."""
 
 CONNECT_SECONDS = 10
+"""How long a connection may take to be made."""
+
+RETURN_SECONDS = 15
+"""How long to wait for a database that is gone, as while it restarts, before that is reported."""
 
 LOCK = 0x65706973_7461
 """The advisory lock of the lab; one database holds one lab."""
@@ -75,7 +82,7 @@ class PostgresCatalog:
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """Open one consistent view of the catalog, for reading only; keep it short."""
-        with _own_errors(), self._readers.begin() as tx:
+        with _own_errors(), _connected(self._readers) as tx, tx.begin():
             yield tx
 
     def write(self, work: Callable[[Connection], R]) -> R:
@@ -90,7 +97,7 @@ class PostgresCatalog:
 
     @contextmanager
     def _begun(self) -> Iterator[Connection]:
-        with self._writers.connect() as tx, tx.begin() as transaction:
+        with _connected(self._writers) as tx, tx.begin() as transaction:
             # Each statement after this one sees all that was committed before: READ COMMITTED, and nobody else writes.
             tx.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": LOCK})
             yield tx
@@ -101,6 +108,13 @@ class PostgresCatalog:
                     "the database was lost while it committed: whether this was written is not known",
                     hint="send it again with the same Idempotency-Key: what was done is not done twice",
                 ) from error
+
+
+class _Texts(StrDumperUnknown):
+    """Sends texts as PostgreSQL can keep them, wherever they stand in a statement."""
+
+    def dump(self, obj: str) -> Any:
+        return super().dump(without_nul(obj))
 
 
 def _engine(url: str, isolation: str, *, size: int) -> Engine:
@@ -117,23 +131,14 @@ def _engine(url: str, isolation: str, *, size: int) -> Engine:
             # What is written are users' keys and metadata, and hashes of secrets: they do not belong into messages and logs.
             hide_parameters=True,
         )
-        from psycopg.types.string import StrDumper
     except (ArgumentError, ValueError):
         raise SettingsError(
             "the setting `database` is no address of a PostgreSQL database", hint=f"{SCHEME}USER@HOST/DATABASE"
         ) from None
-    except ImportError as error:
-        raise SettingsError("a lab in PostgreSQL needs psycopg", hint='pip install "epista[postgres]"') from error
-
-    class Dumper(StrDumper):
-        oid = 0  # of unknown type, as psycopg's own: the database finds it
-
-        def dump(self, obj: str) -> Any:
-            return super().dump(without_nul(obj))
 
     @event.listens_for(engine, "connect")
     def _connected(connection: Any, _: object) -> None:
-        connection.adapters.register_dumper(str, Dumper)
+        connection.adapters.register_dumper(str, _Texts)
         connection.autocommit = True
         connection.execute(_SESSION)
         if connection.execute("SHOW synchronous_commit").fetchone()[0] == "off":
@@ -144,6 +149,18 @@ def _engine(url: str, isolation: str, *, size: int) -> Engine:
     return engine
 
 
+def _connected(engine: Engine) -> Connection:
+    """Return a connection that works, now or when the database is back."""
+    until = time.monotonic() + RETURN_SECONDS
+    while True:
+        try:
+            return engine.connect()
+        except DBAPIError:
+            if time.monotonic() > until:
+                raise
+            time.sleep(0.2)
+
+
 def _migrate(tx: Connection) -> None:
     encoding = tx.exec_driver_sql("SHOW server_encoding").scalar()
     if encoding != "UTF8":
@@ -152,7 +169,7 @@ def _migrate(tx: Connection) -> None:
     if tables and "alembic_version" not in tables:
         raise SettingsError("the database is not a lab's: it has tables of others", hint="give a new or an empty database")
     found = tx.exec_driver_sql("SELECT version_num FROM alembic_version").scalar() if tables else None
-    if not is_current(found):
+    if not is_current(tx, found):
         from epista.server.stores import migrations
 
         migrations.upgrade(tx)
@@ -175,9 +192,9 @@ def _own_errors() -> Iterator[None]:
         raise
     except PoolTimeoutError as error:
         raise UnavailableError("the catalog is busy", hint=_TRY_AGAIN) from error
-    except DBAPIError as error:
-        state = getattr(error.orig, "sqlstate", None)
-        if state is None or error.connection_invalidated or state[:2] in ("08", "57"):
+    except (DBAPIError, psycopg.Error) as error:
+        state = getattr(error.orig if isinstance(error, DBAPIError) else error, "sqlstate", None)
+        if state is None or state[:2] in ("08", "57"):
             raise UnavailableError("the catalog cannot be reached", hint=_TRY_AGAIN) from error
         if state == "53100":
             raise StorageFullError("the catalog cannot be written: the database has no room", hint=MAKE_ROOM) from error

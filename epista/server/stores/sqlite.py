@@ -89,7 +89,7 @@ class SqliteCatalog:
         with self._writers.begin() as tx:
             known = tx.execute(text("SELECT name FROM sqlite_master WHERE name = 'alembic_version'")).first()
             found = tx.execute(text("SELECT version_num FROM alembic_version")).scalar() if known else None
-            if is_current(found):
+            if is_current(tx, found):
                 return
             from epista.server.stores import migrations
 

@@ -297,6 +297,9 @@ audit_heads = Table(
     Column("hash", Text, nullable=False),
 )
 
+# One row: the oldest schema whose servers may go on with this database.
+compatibility = Table("compatibility", metadata, Column("oldest", Text, primary_key=True))
+
 
 def inserted(result: CursorResult[Any]) -> int:
     """Return the id of the row that an INSERT added."""

@@ -242,11 +242,32 @@ def test_opening_again_and_at_once_is_fine(another: Opener) -> None:
         assert names(last) == []
 
 
-def test_a_catalog_of_a_newer_epista_is_refused(catalog: Catalog, another: Opener) -> None:
+@pytest.mark.parametrize("oldest", ["9998", None])
+def test_a_catalog_of_a_newer_epista_that_is_not_compatible_is_refused(
+    catalog: Catalog, another: Opener, oldest: str | None
+) -> None:
     catalog.write(lambda tx: tx.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'"))
+    change = f"UPDATE compatibility SET oldest = '{oldest}'" if oldest else "DROP TABLE compatibility"
+    catalog.write(lambda tx: tx.exec_driver_sql(change))
 
     with closing(another()) as other, pytest.raises(SettingsError, match="newer Epista"):
         other.open()
+
+
+def test_an_older_server_goes_on_with_what_a_newer_one_has_added(catalog: Catalog, another: Opener) -> None:
+    """As in a rolling upgrade: one that runs never notices, one that starts again is told that it may."""
+    newer = another()
+    newer.open()
+    newer.write(lambda tx: tx.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'"))
+    newer.write(lambda tx: tx.exec_driver_sql("CREATE TABLE added (a INTEGER)"))
+    newer.close()
+
+    catalog.write(add("ada"))
+    with closing(another()) as again:
+        again.open()
+        again.write(add("bob"))
+
+    assert names(catalog) == ["ada", "bob"]
 
 
 def test_a_copy_is_a_catalog_of_its_own(catalog: Catalog, tmp_path: Path) -> None:
@@ -283,3 +304,87 @@ def test_a_database_of_others_is_left_alone(postgres: Postgres) -> None:
     with closing(PostgresCatalog(postgres.url(name), connections=1)) as catalog, pytest.raises(SettingsError, match="others"):
         catalog.open()
     postgres.drop(name)
+
+
+@pytest.fixture
+def database(postgres: Postgres) -> Iterator[str]:
+    name = postgres.create()
+    yield name
+    postgres.drop(name)
+
+
+@pytest.fixture
+def on_postgres(postgres: Postgres, database: str) -> Iterator[PostgresCatalog]:
+    catalog = PostgresCatalog(postgres.url(database), connections=4)
+    catalog.open()
+    yield catalog
+    catalog.close()
+
+
+CUT = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = '{}' AND pid <> pg_backend_pid()"
+
+
+def test_connections_that_were_cut_are_replaced_before_anybody_notices(
+    postgres: Postgres, database: str, on_postgres: PostgresCatalog
+) -> None:
+    on_postgres.write(add("ada"))
+    assert names(on_postgres) == ["ada"]
+
+    postgres.sql(CUT.format(database))
+
+    on_postgres.write(add("bob"))
+    assert names(on_postgres) == ["ada", "bob"]
+
+
+def test_a_group_whose_connection_is_cut_fails_as_a_whole_and_the_next_one_is_written(
+    postgres: Postgres, database: str, on_postgres: PostgresCatalog
+) -> None:
+    started, go_on = threading.Event(), threading.Event()
+
+    def wait(tx: Connection) -> None:
+        add("lost")(tx)
+        started.set()
+        go_on.wait(30)
+
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(on_postgres.write, wait)
+        assert started.wait(30)
+        second = pool.submit(on_postgres.write, add("lost too"))
+        postgres.sql(CUT.format(database))
+        go_on.set()
+        outcomes = [first.exception(), second.exception()]
+
+    assert isinstance(outcomes[0], UnavailableError)
+    # The second came in time for the group, and shares its fate, or began the next one.
+    assert outcomes[1] is None or isinstance(outcomes[1], UnavailableError)
+    assert names(on_postgres) == (["lost too"] if outcomes[1] is None else [])
+    on_postgres.write(add("ada"))
+    assert "ada" in names(on_postgres)
+
+
+def test_a_commit_whose_answer_is_lost_is_reported_as_in_doubt(on_postgres: PostgresCatalog) -> None:
+    def arm(tx: Connection) -> None:
+        tx.exec_driver_sql(
+            "CREATE FUNCTION die() RETURNS trigger LANGUAGE plpgsql AS "
+            "$$ BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); RETURN NULL; END $$"
+        )
+        tx.exec_driver_sql(
+            "CREATE CONSTRAINT TRIGGER dies AFTER INSERT ON users DEFERRABLE INITIALLY DEFERRED "
+            "FOR EACH ROW EXECUTE FUNCTION die()"
+        )
+
+    on_postgres.write(arm)
+
+    with pytest.raises(UnavailableError, match="whether this was written is not known") as caught:
+        on_postgres.write(add("ada"))
+
+    assert "Idempotency-Key" in (caught.value.hint or "")
+    assert names(on_postgres) == []
+
+
+def test_a_database_that_does_not_sync_commits_for_others_does_for_a_lab(postgres: Postgres, database: str) -> None:
+    postgres.sql(f"ALTER DATABASE {database} SET synchronous_commit = off")
+
+    with closing(PostgresCatalog(postgres.url(database), connections=1)) as catalog:
+        catalog.open()
+        assert catalog.write(lambda tx: tx.exec_driver_sql("SHOW synchronous_commit").scalar()) == "on"

@@ -6,7 +6,10 @@ from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import Connection
+from sqlalchemy import Connection, delete, insert
+
+from epista.server.stores.catalog import COMPATIBLE
+from epista.server.stores.tables import compatibility
 
 
 def upgrade(tx: Connection) -> None:
@@ -15,3 +18,5 @@ def upgrade(tx: Connection) -> None:
     config.set_main_option("script_location", str(Path(__file__).parent))
     config.attributes["connection"] = tx
     command.upgrade(config, "head")
+    tx.execute(delete(compatibility))
+    tx.execute(insert(compatibility).values(oldest=COMPATIBLE))
