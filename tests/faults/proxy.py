@@ -52,6 +52,7 @@ class Proxy:
         address = urlsplit(upstream)
         self._upstream = address.hostname, address.port
         self._faults: list[Fault] = []
+        self._cuts: list[int] = []
         self._guard = threading.Lock()
         self._loop = asyncio.new_event_loop()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -72,6 +73,11 @@ class Proxy:
         """Let the next requests that fit fail, one for each fault."""
         with self._guard:
             self._faults += faults
+
+    def cut_when_sent(self, *totals: int) -> None:
+        """Reset every connection when the clients have sent so many bytes, for each of the growing totals."""
+        with self._guard:
+            self._cuts += totals
 
     @property
     def waiting(self) -> list[Fault]:
@@ -102,6 +108,16 @@ class Proxy:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(30)
         self._loop.close()
+
+    def _count(self, size: int) -> None:
+        with self._guard:
+            self.sent += size
+            is_cut = bool(self._cuts) and self.sent >= self._cuts[0]
+            if is_cut:
+                del self._cuts[0]
+        if is_cut:
+            for task in self._tasks:
+                task.cancel()
 
     def _fault(self, head: str, method: str, target: str) -> Fault | None:
         with self._guard:
@@ -164,12 +180,13 @@ class _Connection:
     async def _body(self, head: bytes) -> AsyncIterator[bytes]:
         found = re.search(rb"\r\ncontent-length: *(\d+)", head, re.IGNORECASE)
         left = int(found[1]) if found else 0
-        self._proxy.sent += len(head) + left
+        self._proxy._count(len(head))
         while left:
             piece = await self._reader.read(min(left, _PIECE))
             if not piece:
                 raise ConnectionResetError
             left -= len(piece)
+            self._proxy._count(len(piece))
             yield piece
 
     async def _answer(self, kind: str) -> None:
