@@ -155,7 +155,7 @@ class Assets:
 
     def _resolve(self, tx: Connection, access: Access, wanted: wire.GetAsset) -> RowMapping:
         here = access.workspace_id, access.experiments
-        if not wanted.exact and (row := rows.by_uid(tx, *here, wanted.ref)):
+        if not wanted.exact and wanted.ref.startswith("as_") and (row := rows.by_uid(tx, *here, wanted.ref)):
             return row
         try:
             return locate(tx, access, wanted.ref, wanted.experiment)

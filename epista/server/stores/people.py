@@ -6,9 +6,25 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, Select, delete, func, insert, or_, select, update
+from sqlalchemy import Connection, RowMapping, Select, bindparam, delete, func, insert, or_, select, update
 
 from epista.server.stores.tables import inserted, members, tokens, users, workspaces
+
+# The two that every request asks are written once: to put a statement together costs more than SQLite takes to answer it.
+_MEMBERSHIP = (
+    select(workspaces, members.c.role, members.c.experiments)
+    .join(members, members.c.workspace_id == workspaces.c.id)
+    .where(
+        members.c.user_id == bindparam("user_id"),
+        or_(workspaces.c.name == bindparam("name"), workspaces.c.uid == bindparam("name")),
+    )
+)
+_TOKEN = (
+    select(tokens, users.c.name.label("user"), users.c.is_lab_admin, workspaces.c.name.label("workspace"))
+    .join(users, users.c.id == tokens.c.user_id)
+    .join(workspaces, workspaces.c.id == tokens.c.workspace_id, isouter=True)
+    .where(tokens.c.hash == bindparam("hash"))
+)
 
 
 def loaded(text: str | None) -> frozenset[str] | None:
@@ -50,12 +66,7 @@ def workspace(tx: Connection, name: str) -> RowMapping | None:
 
 def membership(tx: Connection, user_id: int, name: str) -> RowMapping | None:
     """Return the workspace whose name or id is *name*, with what the user is in it."""
-    found = (
-        select(workspaces, members.c.role, members.c.experiments)
-        .join(members, members.c.workspace_id == workspaces.c.id)
-        .where(members.c.user_id == user_id, or_(workspaces.c.name == name, workspaces.c.uid == name))
-    )
-    return tx.execute(found).mappings().first()
+    return tx.execute(_MEMBERSHIP, {"user_id": user_id, "name": name}).mappings().first()
 
 
 def memberships(tx: Connection, user_id: int) -> list[RowMapping]:
@@ -98,13 +109,7 @@ def add_token(tx: Connection, **row: Any) -> None:
 
 def token(tx: Connection, digest: str) -> RowMapping | None:
     """Return the token with that hash, its user, and the name of its workspace."""
-    found = (
-        select(tokens, users.c.name.label("user"), users.c.is_lab_admin, workspaces.c.name.label("workspace"))
-        .join(users, users.c.id == tokens.c.user_id)
-        .join(workspaces, workspaces.c.id == tokens.c.workspace_id, isouter=True)
-        .where(tokens.c.hash == digest)
-    )
-    return tx.execute(found).mappings().first()
+    return tx.execute(_TOKEN, {"hash": digest}).mappings().first()
 
 
 def token_called(tx: Connection, uid: str) -> RowMapping | None:
