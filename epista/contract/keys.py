@@ -73,6 +73,8 @@ def folders_of(key: str) -> list[str]:
 def _text(text: str, what: str) -> str:
     if not isinstance(text, str):
         raise InvalidKeyError(f"a {what} is a str, not {type(text).__name__}", hint=_HINT)
+    if text.isascii() and text.isprintable() and len(text) <= MAX_KEY_BYTES:
+        return text
     for column, char in enumerate(text, start=1):
         category = unicodedata.category(char)
         if category == "Cc":

@@ -7,6 +7,7 @@ that request would have made. A batch that was cut off is there whole or not at 
 
 from __future__ import annotations
 
+import json
 import random
 import threading
 from collections.abc import Mapping, Sequence
@@ -16,6 +17,7 @@ from typing import Any
 
 import requests
 
+from epista.contract import frames
 from epista.server.stores import audit
 from epista.server.stores.sqlite import SqliteCatalog
 from tests import processes
@@ -79,11 +81,29 @@ class Writer:
     def _batch(self, api: Api) -> None:
         folder = f"{self.name}/batch-{self.chance.randrange(2)}"
         files = {f"{folder}/{number:02}.bin": self._bytes() for number in range(BATCH)}
-        digests = {key: api.upload(data) for key, data in files.items()}
-        self.in_doubt = files
-        api.ok(api.post("~/objects", objects=[{"key": key, "sha256": digest} for key, digest in digests.items()]))
+        self.chance.choice([self._commit, self._send_frame, self._send_parts])(api, files)
         self._done()
         self.counts.batches += 1
+
+    def _commit(self, api: Api, files: Mapping[str, bytes]) -> None:
+        objects = [{"key": key, "sha256": api.upload(data)} for key, data in files.items()]
+        self.in_doubt = files
+        api.ok(api.post("~/objects", objects=objects))
+
+    def _send_frame(self, api: Api, files: Mapping[str, bytes]) -> None:
+        self.in_doubt = files
+        _frame(api, files)
+
+    def _send_parts(self, api: Api, files: Mapping[str, bytes]) -> None:
+        batch, keys = self.chance.randbytes(16).hex(), sorted(files)
+        for part in range(3):
+            _frame(api, {key: files[key] for key in keys[part * BATCH // 3 : (part + 1) * BATCH // 3]}, batch=batch, part=part)
+        self.in_doubt = files
+        # Nothing shows before this, and with its first byte all of it does.
+        response = api.post("~/batches/commit", batch=batch, parts=3)
+        assert response.status_code == 200, response.text
+        made = [asset["key"] for line in response.text.splitlines() for asset in json.loads(line)["assets"]]
+        assert made == keys
 
     def _delete(self, api: Api) -> None:
         live = [key for key, data in self.known.items() if data is not None]
@@ -109,6 +129,14 @@ class Writer:
         assert found in (before, after), _difference(self.name, found, before, after)
         self.known = {key: found.get(key) for key in {*self.known, *self.in_doubt}}
         self.in_doubt = {}
+
+
+def _frame(api: Api, files: Mapping[str, bytes], **head: Any) -> None:
+    """Send small files with their keys in one frame."""
+    bodies = {sha256(data): data for data in files.values()}
+    objects = [{"key": key, "sha256": sha256(data)} for key, data in files.items()]
+    message = json.dumps({"objects": objects} | head).encode()
+    api.ok(api.call("POST", "~/frames", data=frames.joined(message, frames.frame(bodies.items()))))
 
 
 def run(writers: Sequence[Writer], api: Api) -> tuple[threading.Event, list[threading.Thread]]:

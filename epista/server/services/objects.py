@@ -510,9 +510,10 @@ class Objects:
                 blobs |= _located(self.known(tx, actor, access, older))
         texts: dict[str, str] = {}
         for one in objects:
-            if blob := blobs.get(one.sha256):
-                key = keys.normalise(one.key)
-                texts[key] = self._text(key, blob, _format(one.format, key), one.options)
+            key = keys.normalise(one.key)
+            format = _format(one.format, key)
+            if (blob := blobs.get(one.sha256)) and extraction.needed(format, blob["size"]):
+                texts[key] = self._text(key, blob, format, one.options)
         return texts
 
     def _restored_text(self, actor: Actor, wanted: wire.RestoreAsset) -> dict[str, str]:
