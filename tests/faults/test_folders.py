@@ -40,7 +40,7 @@ def many_files(folder: Path, count: int) -> None:
 
 
 def client(server: processes.Server, verb: str, *arguments: object) -> subprocess.Popen[str]:
-    command = [sys.executable, "-c", CLIENT, server.url, server.token, verb, *map(str, arguments)]
+    command = [sys.executable, "-c", CLIENT, server.url, str(server.token), verb, *map(str, arguments)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
 
