@@ -384,6 +384,30 @@ class Wire:
         response.close()
         return None
 
+    def send_elsewhere(self, address: str, *, body: Body, headers: Mapping[str, str], read_seconds: float = READ_SECONDS) -> bool:
+        """Send bytes with PUT to where the server says, never with the token; whether they were taken."""
+        there = urlsplit(address)
+        if not self._detours or (there.scheme != "https" and (there.scheme != "http" or self.url.startswith("https:"))):
+            return False
+        try:
+            with self.reading():
+                pool, target = self._connected(f"{there.scheme}://{there.netloc}").to(address)
+                response = pool.urlopen(
+                    "PUT",
+                    target,
+                    body=cast("Any", body),
+                    headers=headers,
+                    redirect=False,
+                    assert_same_host=False,
+                    retries=False,
+                    timeout=urllib3.Timeout(connect=CONNECT_SECONDS, read=read_seconds),
+                )
+        except UnreachableError as error:
+            if isinstance(error.__cause__, _UNSENT):
+                self._detours = False
+            return False
+        return response.status == 200
+
     def _renewed(self, refresh_url: str | None, secret: str) -> NewToken:
         row = endpoints.BY_NAME["tokens.renew"]
         address = refresh_url or self.url + row.path

@@ -87,6 +87,8 @@ ENDPOINTS = (
     Endpoint("uploads.find", "GET", _WS + "/uploads", "write", uploads.FindUploads, uploads.Uploads, retry="safe"),
     Endpoint("uploads.get", "GET", _WS + "/uploads/{upload}", "write", uploads.GetUpload, uploads.UploadParts, retry="safe"),
     Endpoint("uploads.put_part", "PUT", _WS + "/uploads/{upload}/parts/{number}", "write", uploads.PutPart, uploads.Part, raw="up", retry="safe"),
+    Endpoint("uploads.sign_part", "POST", _WS + "/uploads/{upload}/address", "write", uploads.SignPart, uploads.PartAddress, retry="safe"),
+    Endpoint("uploads.take_part", "POST", _WS + "/uploads/{upload}/taken", "write", uploads.TakePart, uploads.Part, retry="safe"),
     Endpoint("uploads.complete", "POST", _WS + "/uploads/{upload}/complete", "write", uploads.CompleteUpload, uploads.CompletedUpload, retry="safe"),
     Endpoint("uploads.abort", "DELETE", _WS + "/uploads/{upload}", "write", uploads.AbortUpload, messages.Done, retry="safe"),
     Endpoint("links.create", "POST", _WS + "/links", "read", links.CreateLink, links.Link, retry="safe"),

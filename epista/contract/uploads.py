@@ -118,6 +118,44 @@ class PutPart(Request, frozen=True, kw_only=True):
     """Of the body, as the sender computed it; it must agree with what arrives."""
 
 
+class SignPart(Request, frozen=True, kw_only=True):
+    """Ask for an address in the lab's own store to which one part can be sent straight; `uploads.take_part` ends it."""
+
+    workspace: Text
+    """The workspace."""
+    upload: Text
+    """The id of the upload."""
+    number: Annotated[int, msgspec.Meta(ge=1, le=MAX_PARTS)]
+    """Counted from 1."""
+    crc32: Checksum
+    """Of the part; the store takes no other bytes."""
+
+
+class TakePart(Request, frozen=True, kw_only=True):
+    """Have a part recorded that was sent straight to the lab's store."""
+
+    workspace: Text
+    """The workspace."""
+    upload: Text
+    """The id of the upload."""
+    number: Annotated[int, msgspec.Meta(ge=1, le=MAX_PARTS)]
+    """Counted from 1."""
+    crc32: Checksum
+    """Of the part, as it was given for its address."""
+
+
+class PartAddress(Reply, frozen=True, kw_only=True):
+    """Where to send a part."""
+
+    url: str | None
+    """Where to send it with PUT, for a short time, without the token; null: to `uploads.put_part` as ever."""
+    headers: dict[str, str]
+    """What to send with it, just so."""
+
+    def __repr__(self) -> str:
+        return "PartAddress(url=<hidden>)"
+
+
 class CompleteUpload(Request, frozen=True, kw_only=True):
     """Make one blob of all the parts. Asked again, it answers the same."""
 

@@ -78,6 +78,8 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     "uploads.find": {},
     "uploads.get": {"upload": "UPLOAD"},
     "uploads.put_part": {"upload": "UPLOAD", "number": 1},
+    "uploads.sign_part": {"upload": "UPLOAD", "number": 1, "crc32": 0},
+    "uploads.take_part": {"upload": "UPLOAD", "number": 1, "crc32": 0},
     "uploads.complete": {"upload": "UPLOAD"},
     "uploads.abort": {"upload": "UPLOAD"},
     "links.create": {"version": "VERSION"},
@@ -104,6 +106,7 @@ NOT_DONE = {
     "objects.take_staged": (403, "forbidden"),
     "objects.locate": (403, "forbidden"),
     "lab.backup": (403, "forbidden"),
+    "uploads.take_part": (422, "integrity"),
 }
 
 WITH_TOKEN = [row for row in ENDPOINTS if row.scope is not None]

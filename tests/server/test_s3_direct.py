@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import time
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,13 +14,14 @@ import pytest
 import requests
 
 import epista
+from epista.client.transfer import parts
 from epista.client.wire import Wire
-from epista.contract.errors import IntegrityError
+from epista.contract.errors import EpistaError, IntegrityError
 from epista.server.config import Config
 from epista.server.stores.s3 import Bucket, S3Blobs
 from tests import seaweed
 from tests.faults.proxy import Fault, Proxy, proxied
-from tests.makers import Server
+from tests.makers import Server, sha256
 from tests.seaweed import Seaweed
 
 LARGE = random.Random(9).randbytes(6 * 1024 * 1024 + 1)
@@ -185,6 +187,110 @@ class TestNever:
         assert store.requests == []
 
 
+PARTS = random.Random(10).randbytes(12 * 1024 * 1024 + 5)
+"""Three parts."""
+
+
+class TestParts:
+    @pytest.fixture
+    def config(self, config: Config) -> Config:
+        return msgspec.structs.replace(config, part_bytes=5 * 1024 * 1024)
+
+    @pytest.fixture
+    def file(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+        monkeypatch.setattr(parts, "PARTS_FROM_BYTES", 8 * 1024 * 1024)
+        (tmp_path / "parts.bin").write_bytes(PARTS)
+        return tmp_path / "parts.bin"
+
+    def test_the_bytes_pass_the_server_by(
+        self, ws: epista.Workspace, server: Server, front: Proxy, store: Proxy, file: Path
+    ) -> None:
+        made = ws.put_file("parts.bin", file)
+
+        assert made.sha256 == sha256(PARTS)
+        assert store.sent > len(PARTS)
+        assert front.sent < 50_000
+        assert not [head for head in store.heads if "authorization" in head.lower() or server.manager in head]
+        assert ws("parts.bin") == PARTS
+
+    @pytest.mark.parametrize("kind", ["forbidden", "slow down", "500", "reset"])
+    def test_what_the_store_refuses_goes_through_the_server(
+        self, ws: epista.Workspace, front: Proxy, store: Proxy, file: Path, kind: str
+    ) -> None:
+        store.fail(Fault(kind, method="PUT"))  # type: ignore[arg-type]
+
+        ws.put_file("parts.bin", file)
+
+        assert 5_000_000 < front.sent < 6_000_000
+        assert ws("parts.bin") == PARTS
+
+    def test_an_upload_is_taken_up_again_where_it_was(
+        self, ws: epista.Workspace, front: Proxy, store: Proxy, server: Server, file: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        front.fail(*[Fault("forbidden", holding="/complete")] * 10)
+        with pytest.raises(EpistaError):
+            ws.put_file("parts.bin", file)
+        front.heal()
+        store.forget()
+
+        ws.put_file("parts.bin", file)
+
+        assert store.sent < 10_000
+        assert ws("parts.bin") == PARTS
+
+    def begun(self, server: Server) -> str:
+        api = server.api()
+        return str(api.ok(api.post("~/uploads", size_bytes=len(PARTS)))["id"])
+
+    def test_the_store_takes_no_other_bytes(self, ws: epista.Workspace, server: Server) -> None:
+        api, upload = server.api(), self.begun(server)
+        part = PARTS[: 5 * 1024 * 1024]
+        crc32 = zlib.crc32(part)
+        address = api.ok(api.post(f"~/uploads/{upload}/address", number=1, crc32=crc32))
+
+        other = requests.put(address["url"], data=b"!" + part[1:], headers=address["headers"], timeout=30)
+        longer = requests.put(address["url"], data=part + b"!", timeout=30)
+        untaken = api.post(f"~/uploads/{upload}/taken", number=1, crc32=crc32)
+        right = requests.put(address["url"], data=part, headers=address["headers"], timeout=30)
+        taken = api.ok(api.post(f"~/uploads/{upload}/taken", number=1, crc32=crc32))
+
+        assert (other.status_code, longer.status_code) == (400, 403)
+        assert (untaken.status_code, untaken.json()["code"]) == (422, IntegrityError.code)
+        assert right.status_code == 200
+        assert (taken["number"], taken["size_bytes"], taken["crc32"]) == (1, len(part), crc32)
+        assert [one["number"] for one in api.ok(api.get(f"~/uploads/{upload}"))["parts"]] == [1]
+
+    def test_a_part_that_is_there_is_replaced_by_nobody(self, ws: epista.Workspace, server: Server) -> None:
+        api, upload = server.api(), self.begun(server)
+        part = PARTS[: 5 * 1024 * 1024]
+        api.ok(api.call("PUT", f"~/uploads/{upload}/parts/1", data=part))
+
+        assert api.ok(api.post(f"~/uploads/{upload}/address", number=1, crc32=zlib.crc32(part)))["url"] is None
+
+    def test_another_sha256_than_was_announced_is_found_out_by_the_server(self, ws: epista.Workspace, server: Server) -> None:
+        api, upload = server.api(), self.begun(server)
+        for number, start in enumerate(range(0, len(PARTS), 5 * 1024 * 1024), 1):
+            part = PARTS[start : start + 5 * 1024 * 1024]
+            address = api.ok(api.post(f"~/uploads/{upload}/address", number=number, crc32=zlib.crc32(part)))
+            assert requests.put(address["url"], data=part, headers=address["headers"], timeout=30).status_code == 200
+            api.ok(api.post(f"~/uploads/{upload}/taken", number=number, crc32=zlib.crc32(part)))
+
+        answer = api.post(f"~/uploads/{upload}/complete", sha256="0" * 64)
+
+        assert (answer.status_code, answer.json()["code"]) == (422, IntegrityError.code)
+        assert api.ok(api.post("~/blobs/missing", sha256=[sha256(PARTS)]))["sha256"] == [sha256(PARTS)]
+
+    def test_an_address_is_for_the_sender_alone(self, ws: epista.Workspace, server: Server) -> None:
+        upload = self.begun(server)
+        other = server.member("bob")
+
+        assert other.post(f"~/uploads/{upload}/address", number=1, crc32=0).status_code == 404
+        assert other.post(f"~/uploads/{upload}/taken", number=1, crc32=0).status_code == 404
+
+
 def test_a_server_with_tls_sends_nobody_to_a_store_without(store: Proxy) -> None:
-    assert Wire("https://lab.example", None)._detour(f"{store.url}/a", {}, 1) is None
+    wire = Wire("https://lab.example", None)
+
+    assert wire._detour(f"{store.url}/a", {}, 1) is None
+    assert not wire.send_elsewhere(f"{store.url}/a", body=b"cells", headers={})
     assert store.requests == []

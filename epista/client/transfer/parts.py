@@ -41,7 +41,10 @@ from epista.contract.uploads import (
     FindUploads,
     GetUpload,
     Part,
+    PartAddress,
     PutPart,
+    SignPart,
+    TakePart,
     Upload,
     UploadParts,
     Uploads,
@@ -136,6 +139,7 @@ class _Transfer:
         self._sha256 = sha256
         self._trouble: BaseException | None = None
         self._is_there = False
+        self._is_straight = True
         self._over = threading.Event()
         self._lock = threading.Lock()
         self._heard_at = time.monotonic()
@@ -234,6 +238,8 @@ class _Transfer:
         while not self._over.is_set():
             body = _Body(self, start, size)
             try:
+                if not tries and not silent_since and self._send_past(upload, number, body):
+                    return
                 wanted = PutPart(workspace=self._here.name, upload=upload.id, number=number, crc32=self._crc32(start, size))
                 self._here.wire.send("uploads.put_part", wanted, body=body, size=size, reply=Part)
                 self._heard_at = time.monotonic()
@@ -253,6 +259,25 @@ class _Transfer:
                 if self._trouble is None and not self._is_there:
                     raise
                 return
+
+    def _send_past(self, upload: Upload, number: int, body: _Body) -> bool:
+        """Send one part straight to the lab's store, if it has a door for that and is reached; whether the lab has it then."""
+        if not self._is_straight:
+            return False
+        start, size = _span(upload, number)
+        crc32 = self._crc32(start, size)
+        asked = SignPart(workspace=self._here.name, upload=upload.id, number=number, crc32=crc32)
+        address = self._here.wire.call("uploads.sign_part", asked, reply=PartAddress)
+        if address.url is None:
+            self._is_straight = False
+        elif self._here.wire.send_elsewhere(address.url, body=body, headers=address.headers):
+            with contextlib.suppress(IntegrityError):
+                taken = TakePart(workspace=self._here.name, upload=upload.id, number=number, crc32=crc32)
+                self._here.wire.call("uploads.take_part", taken, reply=Part)
+                self._heard_at = time.monotonic()
+                return True
+        body.seek(0)
+        return False
 
     def _complete(self, upload: Upload) -> str:
         """Wait until the lab has read all of it."""

@@ -28,6 +28,7 @@ SLOW = frozenset(
         "objects.restore",
         "objects.set_meta",
         "uploads.complete",
+        "uploads.take_part",
         "workspaces.check_rules",
         "workspaces.set_rules",
     )

@@ -164,24 +164,41 @@ class Uploads:
             )
         tag = arriving.incoming.finish() if arriving.incoming else ""
 
-        def work(tx: Connection, access: Access) -> wire.Part:
-            found = _own(tx, actor, access, wanted.upload)
-            known = rows.part(tx, found["id"], wanted.number)
-            if known is None:
-                _refuse_complete(found, self._all.clock())
-                part = {"number": wanted.number, "size": arriving.size, "crc32": arriving.crc32}
-                rows.add_part(tx, upload_id=found["id"], tag=tag, **part)
-            elif known["crc32"] != arriving.crc32:
-                raise ConflictError(
-                    f"part {wanted.number} is there already, with other bytes", hint="begin another upload for other content"
-                )
-            self._all.record(tx, actor, access.workspace_id, wanted.upload, {"part": wanted.number, "known": known is not None})
-            return wire.Part(number=wanted.number, size_bytes=arriving.size, crc32=arriving.crc32)
-
-        done = self._all.write(actor, "write", wanted.workspace, wire.Part, work)
+        done = self._keep_part(actor, wanted, arriving.size, arriving.crc32, tag)
         arriving.discard()
         self._read_along(arriving.upload)
         return done
+
+    def sign_part(self, actor: Actor, wanted: wire.SignPart) -> wire.PartAddress:
+        """Give an address in the store, where there are any, to which a part of a large upload can be sent past this server."""
+        with self._all.read(actor, "write", wanted.workspace) as (tx, access):
+            found = _own(tx, actor, access, wanted.upload)
+            is_known = rows.part(tx, found["id"], wanted.number) is not None
+        _refuse_complete(found, self._all.clock())
+        size = _size_of(found, wanted.number)
+        config, address = self._all.config, None
+        # One that is there already is not to be replaced by anybody.
+        if config.s3_direct_bytes and found["size"] >= config.s3_direct_bytes and not is_known:
+            address = self._all.blobs.entrance(
+                found["unfinished"], wanted.number, size=size, crc32=wanted.crc32, seconds=config.s3_direct_seconds
+            )
+        self._all.note(actor, access.workspace_id, wanted.upload, {"part": wanted.number, "signed": address is not None})
+        return (
+            wire.PartAddress(url=address.url, headers=dict(address.headers))
+            if address
+            else wire.PartAddress(url=None, headers={})
+        )
+
+    def take_part(self, actor: Actor, wanted: wire.TakePart) -> wire.Part:
+        """Keep a part that came to the store past this server: the store is asked, not the sender."""
+        with self._all.read(actor, "write", wanted.workspace) as (tx, access):
+            found = _own(tx, actor, access, wanted.upload)
+        _refuse_complete(found, self._all.clock())
+        size = _size_of(found, wanted.number)
+        tags = self._all.blobs.entered(found["unfinished"], {wanted.number: (size, wanted.crc32)})
+        if wanted.number not in tags:
+            raise IntegrityError(f"part {wanted.number} has not come to the store", hint="send it again")
+        return self._keep_part(actor, wanted, size, wanted.crc32, tags[wanted.number])
 
     def complete(self, actor: Actor, wanted: wire.CompleteUpload) -> wire.CompletedUpload:
         """Make one blob of all parts, a step at a time: the server's own sha256 is what counts."""
@@ -231,6 +248,22 @@ class Uploads:
             self._all.blobs.abandon(unfinished)
         self._frontiers.drop(wanted.upload)
         return done
+
+    def _keep_part(self, actor: Actor, wanted: wire.PutPart | wire.TakePart, size: int, crc32: int, tag: str) -> wire.Part:
+        def work(tx: Connection, access: Access) -> wire.Part:
+            found = _own(tx, actor, access, wanted.upload)
+            known = rows.part(tx, found["id"], wanted.number)
+            if known is None:
+                _refuse_complete(found, self._all.clock())
+                rows.add_part(tx, upload_id=found["id"], tag=tag, number=wanted.number, size=size, crc32=crc32)
+            elif known["crc32"] != crc32:
+                raise ConflictError(
+                    f"part {wanted.number} is there already, with other bytes", hint="begin another upload for other content"
+                )
+            self._all.record(tx, actor, access.workspace_id, wanted.upload, {"part": wanted.number, "known": known is not None})
+            return wire.Part(number=wanted.number, size_bytes=size, crc32=crc32)
+
+        return self._all.write(actor, "write", wanted.workspace, wire.Part, work)
 
     def _finish(self, actor: Actor, wanted: wire.CompleteUpload, found: RowMapping, stored: Stored) -> wire.CompletedUpload:
         for announced in (wanted.sha256, found["announced"]):

@@ -126,11 +126,13 @@ class S3Blobs(RemoteBlobs):
         """Return the tags of those *parts* that have come in by their addresses, whole."""
         if not _upload_of(unfinished):
             return {}
-        return {
-            number: self._tag(tag, parts[number][1])
-            for number, size, tag in self._parts(unfinished)
-            if number in parts and parts[number][0] == size
-        }
+        found = {}
+        for number, size, tag in self._parts(unfinished, after=min(parts) - 1):
+            if number > max(parts):
+                break
+            if number in parts and parts[number][0] == size:
+                found[number] = self._tag(tag, parts[number][1])
+        return found
 
     def join(self, unfinished: str, tags: Sequence[str]) -> str:
         """Make one object of finished parts."""
@@ -182,9 +184,11 @@ class S3Blobs(RemoteBlobs):
             query["key-marker"] = page.findtext("{*}NextKeyMarker", "")
             query["upload-id-marker"] = page.findtext("{*}NextUploadIdMarker", "")
 
-    def _parts(self, unfinished: str) -> Iterator[tuple[int, int, str]]:
+    def _parts(self, unfinished: str, *, after: int = 0) -> Iterator[tuple[int, int, str]]:
         """Walk over the parts that the store has: number, size and tag."""
         query = {"uploadId": _upload_of(unfinished)}
+        if after:
+            query["part-number-marker"] = str(after)
         while True:
             page = self._ask("GET", object_of(unfinished), query)
             for one in page.iterfind("{*}Part"):
