@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 ELSEWHERE = {
-    64,  # compares SQLite with PostgreSQL, which is not there yet
+    64,  # compares SQLite with PostgreSQL: tests/server/stores/search/test_search.py
 }
 
 

@@ -7,10 +7,10 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 import pytest
-from sqlalchemy import text
 
 import epista
-from epista.server.stores.sqlite import SqliteCatalog
+from epista.server.app import catalog_of
+from epista.server.config import Config
 from tests.makers import Server
 
 
@@ -61,20 +61,27 @@ def test_52_a_dry_run_returns_exactly_what_the_real_call_hides(ws: epista.Worksp
     assert sorted(set(before) - set(ws.keys())) == hidden
 
 
-def test_53_a_failure_midway_hides_nothing(server: Server, http_ws: epista.Workspace) -> None:
+FAULTS = {
+    "sqlite": [
+        "CREATE TRIGGER broken BEFORE UPDATE OF deleted_at ON assets WHEN old.key = 'd/3.txt' "
+        "BEGIN SELECT RAISE(ABORT, 'disk I/O error'); END"
+    ],
+    "postgresql": [
+        "CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE disk_full; END $$",
+        "CREATE TRIGGER broken BEFORE UPDATE OF deleted_at ON assets FOR EACH ROW WHEN (old.key = 'd/3.txt') "
+        "EXECUTE FUNCTION fail()",
+    ],
+}
+
+
+def test_53_a_failure_midway_hides_nothing(placed: Config, http_ws: epista.Workspace) -> None:
     for number in range(5):
         http_ws.put(f"d/{number}.txt", f"word{number}")
     # The disk of the catalog fails at the fourth of them.
-    catalog = SqliteCatalog(server.folder / "lab.db")
+    catalog = catalog_of(placed)
     catalog.open()
-    catalog.write(
-        lambda tx: tx.execute(
-            text(
-                "CREATE TRIGGER broken BEFORE UPDATE OF deleted_at ON assets WHEN old.key = 'd/3.txt' "
-                "BEGIN SELECT RAISE(ABORT, 'disk I/O error'); END"
-            )
-        )
-    )
+    in_database = FAULTS["postgresql" if placed.database else "sqlite"]
+    catalog.write(lambda tx: [tx.exec_driver_sql(statement) for statement in in_database])
 
     with pytest.raises(epista.StorageFullError):
         http_ws.delete_dir("d")
@@ -82,7 +89,7 @@ def test_53_a_failure_midway_hides_nothing(server: Server, http_ws: epista.Works
     assert http_ws.keys() == [f"d/{number}.txt" for number in range(5)]
     assert http_ws.search("word1").total == 1
     assert http_ws("d/0.txt") == "word0"
-    catalog.write(lambda tx: tx.execute(text("DROP TRIGGER broken")))
+    catalog.write(lambda tx: tx.exec_driver_sql("DROP TRIGGER broken" + (" ON assets" if placed.database else "")))
     catalog.close()
     assert len(http_ws.delete_dir("d")) == 5
     assert http_ws.search("word1").total == 0

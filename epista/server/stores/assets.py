@@ -274,8 +274,10 @@ def in_the_way(tx: Connection, workspace_id: int, keys: Sequence[str], folders: 
     for some in chunks(keys):
         ranges = [(key + "/", key + "0") for key in some]
         wanted = values(column("start", String), column("stop", String), name="ranges").data(ranges).cte("wanted")
-        found = select(assets.c.key).join(wanted, and_(assets.c.key >= wanted.c.start, assets.c.key < wanted.c.stop))
-        if hit := tx.execute(found.where(live).limit(1)).scalar():
+        # The first key of each range, or a planner would rather look at every key for all ranges.
+        first = select(assets.c.key).where(live, assets.c.key >= wanted.c.start, assets.c.key < wanted.c.stop)
+        found = select(first.order_by(assets.c.key).limit(1).scalar_subquery().label("hit")).select_from(wanted).subquery()
+        if hit := tx.execute(select(found.c.hit).where(found.c.hit.is_not(None)).limit(1)).scalar():
             return str(hit)
     return None
 

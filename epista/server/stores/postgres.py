@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 import psycopg
 from psycopg.types.string import StrDumperUnknown
 from sqlalchemy import Connection, Engine, create_engine, event, inspect, make_url, text
-from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DBAPIError, PendingRollbackError, ResourceClosedError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from epista.contract.errors import EpistaError, SettingsError, StorageFullError, UnavailableError
@@ -193,14 +193,15 @@ def _own_errors() -> Iterator[None]:
     except PoolTimeoutError as error:
         raise UnavailableError("the catalog is busy", hint=_TRY_AGAIN) from error
     except (DBAPIError, psycopg.Error) as error:
-        state = getattr(error.orig if isinstance(error, DBAPIError) else error, "sqlstate", None)
-        if state is None or state[:2] in ("08", "57"):
+        fault = error.orig if isinstance(error, DBAPIError) else error
+        state = getattr(fault, "sqlstate", None) or ""
+        if state[:2] in ("08", "57") or (not state and isinstance(fault, psycopg.OperationalError)):
             raise UnavailableError("the catalog cannot be reached", hint=_TRY_AGAIN) from error
         if state == "53100":
             raise StorageFullError("the catalog cannot be written: the database has no room", hint=MAKE_ROOM) from error
         if state[:2] in ("40", "53", "55") or state == "25006":
             raise UnavailableError("the catalog is busy", hint=_TRY_AGAIN) from error
         raise
-    except SQLAlchemyError as error:
-        # Such as a savepoint of a connection that was lost meanwhile.
+    except (PendingRollbackError, ResourceClosedError) as error:
+        # Of a connection that was lost meanwhile.
         raise UnavailableError("the catalog cannot be reached", hint=_TRY_AGAIN) from error

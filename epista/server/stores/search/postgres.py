@@ -27,6 +27,7 @@ from sqlalchemy import (
     delete,
     func,
     literal,
+    not_,
     select,
     table,
     text,
@@ -35,7 +36,7 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.dialects.postgresql import ARRAY, REAL, TSQUERY
-from sqlalchemy.types import BigInteger, Float, Text
+from sqlalchemy.types import BigInteger, Boolean, Float, Text
 
 from epista.contract.keys import name_of
 from epista.server.stores.search import attributes as attribution
@@ -60,7 +61,7 @@ OVERLAP = 64
 _AT_PATH = "\ue001"
 # A private-use character is in no folded word, so no word is taken for one at a path.
 
-_WORDS = table("words", column("asset_id"), column("part"), column("is_part"), column("size"), column("vector"))
+_WORDS = table("words", column("asset_id"), column("part"), column("is_part", Boolean), column("size"), column("vector"))
 _COUNTS = table("word_counts", column("documents"), column("words"))
 
 # How much a match counts where D, C, B and A stand: content 1, metadata 3, a folder or one of the two tags 4, and a name 14,
@@ -144,11 +145,15 @@ class PostgresSearch(RelationalSearch):
 
 
 def _rows(leaves: Sequence[Tree], *, every: bool) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
-    """Return which rows answer: of assets with one row, and of those with several, of which no row may have every word."""
+    """
+    Return which rows answer: of assets with one row, and of those with several, of which no row may have every word.
+
+    Said as the predicates of the two indexes say it.
+    """
     either = [_query(leaf) for leaf in leaves]
     whole = (" & " if every else " | ").join(f"({query})" for query in either)
     parts = " | ".join(f"({query})" for query in either)
-    return and_(_WORDS.c.is_part.is_(False), _answers(whole)), and_(_WORDS.c.is_part.is_(True), _answers(parts))
+    return and_(not_(_WORDS.c.is_part), _answers(whole)), and_(_WORDS.c.is_part, _answers(parts))
 
 
 def _having(leaves: Sequence[Tree]) -> ColumnElement[bool]:
