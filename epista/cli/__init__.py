@@ -37,6 +37,7 @@ from epista.cli import (
     token,
     uploads,
     url,
+    usage,
     verify,
     workspace,
 )
@@ -79,7 +80,7 @@ SECTIONS: dict[str, tuple[click.Command, ...]] = {
         experiment.experiment,
     ),
     "People": (auth.auth, token.token, workspace.workspace, member.member, rules.rules, audit.audit),
-    "The lab": (serve.serve, verify.verify, gc.gc, backup.backup, signing_key.signing_key),
+    "The lab": (usage.usage, serve.serve, verify.verify, gc.gc, backup.backup, signing_key.signing_key),
     "Getting started": (demo.demo, completion.completion),
 }
 """Every command, in the order in which the help shows them."""

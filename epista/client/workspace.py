@@ -5,6 +5,7 @@ from __future__ import annotations
 from epista.client import assets as _assets
 from epista.client import links as _links
 from epista.client import objects as _objects
+from epista.client import usage as _usage
 from epista.client.session import Session
 
 
@@ -35,3 +36,4 @@ class Workspace(Session):
     get = _assets.get
     open = _objects.open
     link = _links.create
+    usage = _usage.get

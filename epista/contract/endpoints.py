@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from epista.contract import assets, audit, experiments, links, messages, objects, signing_keys, tokens, uploads, workspaces
+from epista.contract import assets, audit, experiments, links, messages, objects, signing_keys, tokens, uploads, usage, workspaces
 
 API = "/api/v1"
 """Where every endpoint begins."""
@@ -93,6 +93,9 @@ ENDPOINTS = (
     Endpoint("uploads.abort", "DELETE", _WS + "/uploads/{upload}", "write", uploads.AbortUpload, messages.Done, retry="safe"),
     Endpoint("links.create", "POST", _WS + "/links", "read", links.CreateLink, links.Link, retry="safe"),
     Endpoint("links.open", "GET", API + "/links/{link}/{name}", None, links.OpenLink, None, raw="down", retry="safe"),
+    Endpoint("usage.get", "GET", _WS + "/usage", "read", usage.ReadUsage, usage.Usage, retry="safe"),
+    Endpoint("usage.set_quota", "PUT", API + "/lab/quotas/{name}", "lab", usage.SetQuota, messages.Done),
+    Endpoint("usage.of_lab", "GET", API + "/lab/usage", "lab", usage.ReadLabUsage, usage.LabUsage, retry="safe"),
     Endpoint("audit.find", "GET", _WS + "/audit", "admin", audit.ReadAudit, audit.AuditPage, retry="safe"),
     Endpoint("audit.verify", "GET", _WS + "/audit/verify", "admin", audit.VerifyAudit, audit.AuditVerdict, retry="safe"),
     Endpoint("lab.verify", "GET", API + "/lab/verify", "lab", audit.VerifyBlobs, audit.BlobVerdict, retry="safe"),

@@ -22,6 +22,7 @@ Every error that a user of Epista can meet, on either end of the wire.
     ├── TransferError(OSError)               one or more files did not arrive; has ``results``
     │   └── MissingFileError(FileNotFoundError) a file on this machine that was to be sent
     ├── StorageFullError(OSError)            no room left where the bytes go
+    │   └── QuotaError                       more than a workspace may hold
     ├── UnreachableError(ConnectionError)    no answer from the server
     ├── UnavailableError(ConnectionError)    the server answers that it cannot serve now
     └── ServerError(RuntimeError)            a fault of the server; tells only its request id
@@ -223,6 +224,13 @@ class StorageFullError(EpistaError, OSError):
     """There is no room left where the bytes go. Nothing was recorded."""
 
     code = "storage_full"
+    status = 507
+
+
+class QuotaError(StorageFullError):
+    """This is more than the workspace may hold. Nothing was recorded."""
+
+    code = "quota"
     status = 507
 
 

@@ -46,6 +46,7 @@ from epista.server.services.resources import Resources, Trail
 from epista.server.services.signing_keys import SigningKeys
 from epista.server.services.tokens import Owner, Tokens
 from epista.server.services.uploads import Uploads
+from epista.server.services.usage import Usage
 from epista.server.services.workspaces import Workspaces
 from epista.server.stores import moments
 from epista.server.stores.blobs import BlobStore
@@ -90,6 +91,7 @@ def create_app(config: Config, *, owner: Owner | None = None, clock: moments.Clo
         "frames": frames,
         "links": links,
         "uploads": uploads,
+        "usage": Usage(resources),
         "audit": Audit(resources),
         "lab": Lab(resources, folder),
         "signing_keys": SigningKeys(resources),

@@ -19,7 +19,7 @@ from sqlalchemy import Connection, insert, select
 from epista.contract import keys
 from epista.server import founding
 from epista.server.access import secrets
-from epista.server.stores import audit, experiments, moments, people
+from epista.server.stores import audit, experiments, moments, people, usage
 from epista.server.stores.local import LocalBlobs
 from epista.server.stores.search.index import Document
 from epista.server.stores.search.sqlite import SqliteSearch
@@ -139,6 +139,7 @@ def _add(tx: Connection, numbers: range, object: str) -> None:
             for id_, number, place in places
         ],
     )
+    usage.add(tx, workspace_id, stored_bytes=_CONTENT * len(numbers), assets=len(numbers), versions=len(numbers))
     entry = audit.Entry(
         workspace_id=workspace_id,
         at=now,

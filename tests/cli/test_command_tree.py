@@ -53,10 +53,12 @@ epista token list --help --json --lab
 epista token revoke ID... --help --lab
 epista uploads --abort --everyone --help --json --lab --workspace
 epista url REF --help --json --lab --seconds --version --workspace
+epista usage --help --json --lab --of-lab --workspace
 epista verify --help --json --lab
 epista workspace --help
 epista workspace create NAME --help --json --lab
 epista workspace list --help --json --lab
+epista workspace quota NAME --assets --bytes --help --lab
 """
 
 

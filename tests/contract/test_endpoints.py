@@ -22,6 +22,7 @@ from epista.server.services.objects import Objects
 from epista.server.services.signing_keys import SigningKeys
 from epista.server.services.tokens import Tokens
 from epista.server.services.uploads import Uploads
+from epista.server.services.usage import Usage
 from epista.server.services.workspaces import Workspaces
 
 SERVICES: dict[str, type] = {
@@ -36,6 +37,7 @@ SERVICES: dict[str, type] = {
     "signing_keys": SigningKeys,
     "tokens": Tokens,
     "uploads": Uploads,
+    "usage": Usage,
     "workspaces": Workspaces,
 }
 

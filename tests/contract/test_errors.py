@@ -31,6 +31,7 @@ CODES = {
     "transfer": 500,
     "missing_file": 400,
     "storage_full": 507,
+    "quota": 507,
     "unreachable": 503,
     "unavailable": 503,
     "server_error": 500,

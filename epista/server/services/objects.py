@@ -33,12 +33,13 @@ from epista.server.access import secrets
 from epista.server.access.actors import Actor
 from epista.server.access.policy import Access
 from epista.server.engines import extraction
-from epista.server.services import experiments, metadata_rules
+from epista.server.services import experiments, metadata_rules, usage
 from epista.server.services.assets import asset, locate, refuse_folder, version_row, whole
 from epista.server.services.metadata_rules import Subject
 from epista.server.services.resources import Resources
 from epista.server.stores import assets as rows
 from epista.server.stores import moments
+from epista.server.stores import usage as usage_rows
 from epista.server.stores.blobs import Incoming, Stored
 from epista.server.stores.local import LocalBlobs
 from epista.server.stores.search.index import Document
@@ -149,8 +150,8 @@ class Objects:
 
     def receive(self, actor: Actor, wanted: wire.UploadBlob, size: int | None) -> Incoming:
         """Let content come in, if the caller may write anything here; `received` ends it."""
-        with self._all.read(actor, "write", wanted.workspace):
-            pass
+        with self._all.read(actor, "write", wanted.workspace) as (tx, access):
+            usage.refuse_early(tx, access, size or 0)
         self.refuse_size(size or 0)
         return self._all.blobs.create(size=size)
 
@@ -283,8 +284,7 @@ class Objects:
                 raise
             access.require_key(row["key"])
             hidden = asset(tx, access, row)
-            rows.hide(tx, [row["asset_id"]], self._all.clock())
-            self._all.search.remove(tx, [row["asset_id"]])
+            self._hide(tx, access, [row["asset_id"]])
             self._all.record(tx, actor, access.workspace_id, hidden.key, {"version": hidden.version})
             return hidden
 
@@ -303,9 +303,7 @@ class Objects:
                 access.require_key(key)
             if not wanted.dry_run:
                 known = rows.by_keys(tx, access.workspace_id, found, light=True)
-                ids = [known[key]["asset_id"] for key in found]
-                rows.hide(tx, ids, self._all.clock())
-                self._all.search.remove(tx, ids)
+                self._hide(tx, access, [known[key]["asset_id"] for key in found])
             details = {"keys": found[:LISTED_IN_AUDIT], "count": len(found), "dry_run": wanted.dry_run}
             self._all.record(tx, actor, access.workspace_id, folder, details)
             return wire.Keys(keys=tuple(found))
@@ -327,6 +325,7 @@ class Objects:
                 _require_checked(tx, access, [draft], checked)
             if _says_the_same(row, draft):
                 if not draft.is_live:
+                    usage.count(tx, access, assets=1)
                     rows.show(tx, row["asset_id"])
                     self._index(tx, access, [(row["asset_id"], draft)], texts)
             else:
@@ -397,9 +396,7 @@ class Objects:
         targets = {copy.draft.key for copy in copies}
         for copy in copies:
             access.require_key(copy.source["key"])
-        ids = [copy.source["asset_id"] for copy in copies if copy.source["key"] not in targets]
-        rows.hide(tx, ids, self._all.clock())
-        self._all.search.remove(tx, ids)
+        self._hide(tx, access, [copy.source["asset_id"] for copy in copies if copy.source["key"] not in targets])
 
     def _copied_texts(
         self, actor: Actor, wanted: wire.CopyObjects | wire.MoveObjects, objects: Sequence[wire.MoveObject]
@@ -425,6 +422,11 @@ class Objects:
         return text
 
     # Steps
+
+    def _hide(self, tx: Connection, access: Access, ids: Sequence[int]) -> None:
+        rows.hide(tx, ids, self._all.clock())
+        self._all.search.remove(tx, ids)
+        usage.count(tx, access, assets=-len(ids))
 
     def _folder(self, actor: Actor) -> LocalBlobs:
         """Return the folder with the bytes of an embedded lab, which only its user may touch."""
@@ -664,6 +666,13 @@ class Objects:
         changed = [draft for draft in drafts if draft.key not in same]
         known = [draft.before["asset_id"] for draft in changed if draft.before is not None]
         now = self._all.clock()
+        usage.count(
+            tx,
+            access,
+            stored_bytes=usage_rows.fresh_bytes(tx, access.workspace_id, {draft.blob_id for draft in changed}),
+            assets=sum(not draft.is_live for draft in changed),
+            versions=len(changed),
+        )
         ids = self._asset_ids(tx, access, changed)
         numbers = rows.last_numbers(tx, known)
         version_ids = rows.add_versions(

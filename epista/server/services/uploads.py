@@ -24,6 +24,7 @@ from epista.contract.messages import Done
 from epista.server.access import secrets
 from epista.server.access.actors import Actor
 from epista.server.access.policy import Access
+from epista.server.services import usage
 from epista.server.services.objects import Objects
 from epista.server.services.resources import Resources
 from epista.server.stores import assets, moments
@@ -82,6 +83,7 @@ class Uploads:
         """Begin an upload; the server chooses the size of its parts."""
         with self._all.read(actor, "write", wanted.workspace) as (tx, access):
             self._refuse_more(tx, actor, access)
+            usage.refuse_early(tx, access, wanted.size_bytes)
         self._objects.refuse_size(wanted.size_bytes)
         unfinished = self._all.blobs.begin(wanted.size_bytes)
 

@@ -18,10 +18,10 @@ from epista.server.stores.tables import compatibility
 
 R = TypeVar("R")
 
-SCHEMA = "0006"
+SCHEMA = "0007"
 """The newest migration. Alembic is imported only when a database says something else."""
 
-COMPATIBLE = "0006"
+COMPATIBLE = "0007"
 """
 The oldest schema whose servers may go on with a database of this one, as in a rolling upgrade.
 

@@ -43,6 +43,12 @@ workspaces = Table(
     Column("uid", Text, nullable=False, unique=True),
     Column("name", Text, nullable=False, unique=True),
     Column("created_at", Integer, nullable=False),
+    # What it holds, counted in every commit: each content once, live assets, versions; and the most it may hold.
+    Column("stored_bytes", Integer, nullable=False, server_default="0"),
+    Column("assets", Integer, nullable=False, server_default="0"),
+    Column("versions", Integer, nullable=False, server_default="0"),
+    Column("max_bytes", Integer),
+    Column("max_assets", Integer),
 )
 
 members = Table(

@@ -1,0 +1,88 @@
+"""
+How much each workspace holds, counted as it changes.
+
+Counters, because a quota is asked about in every commit: summing over a million versions there would take a second.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+from sqlalchemy import Column, Connection, RowMapping, func, select, update
+
+from epista.server.stores.assets import chunks, visible
+from epista.server.stores.tables import assets, blobs, versions, workspaces
+
+_COUNTED = [workspaces.c[name] for name in ("name", "stored_bytes", "assets", "versions", "max_bytes", "max_assets")]
+
+
+def fresh_bytes(tx: Connection, workspace_id: int, blob_ids: Collection[int]) -> int:
+    """Return the size of those contents that no version of the workspace has yet."""
+    fresh = 0
+    for some in chunks(sorted(set(blob_ids))):
+        here = select(versions.c.blob_id).join(assets, assets.c.id == versions.c.asset_id)
+        here = here.where(versions.c.blob_id.in_(some), assets.c.workspace_id == workspace_id)
+        sizes = select(func.sum(blobs.c.size)).where(blobs.c.id.in_(some), blobs.c.id.not_in(here))
+        fresh += int(tx.execute(sizes).scalar() or 0)
+    return fresh
+
+
+def add(tx: Connection, workspace_id: int, *, stored_bytes: int = 0, assets: int = 0, versions: int = 0) -> RowMapping:
+    """Count some more, or fewer; return what there is now, and what there may be."""
+    more = {"stored_bytes": stored_bytes, "assets": assets, "versions": versions}
+    counted = update(workspaces).where(workspaces.c.id == workspace_id)
+    counted = counted.values({name: workspaces.c[name] + count for name, count in more.items()})
+    return tx.execute(counted.returning(*_COUNTED)).mappings().one()
+
+
+def of_workspace(tx: Connection, workspace_id: int) -> RowMapping:
+    """Return the counters and the quota of a workspace."""
+    return tx.execute(select(*_COUNTED).where(workspaces.c.id == workspace_id)).mappings().one()
+
+
+def of_lab(tx: Connection) -> list[RowMapping]:
+    """Return the counters and quotas of all workspaces, with their names, the largest first."""
+    return list(tx.execute(select(*_COUNTED).order_by(workspaces.c.stored_bytes.desc(), workspaces.c.name)).mappings())
+
+
+def contents(tx: Connection) -> tuple[int, int]:
+    """Return how many contents the lab has, and their bytes."""
+    count, size = tx.execute(select(func.count(), func.coalesce(func.sum(blobs.c.size), 0)).select_from(blobs)).one()
+    return int(count), int(size)
+
+
+def set_quota(tx: Connection, workspace_id: int, *, max_bytes: int | None, max_assets: int | None) -> None:
+    """Limit a workspace."""
+    tx.execute(update(workspaces).where(workspaces.c.id == workspace_id).values(max_bytes=max_bytes, max_assets=max_assets))
+
+
+def recounted(tx: Connection, workspace_id: int, allowed: Collection[str] | None) -> tuple[int, int, int]:
+    """Count what is visible of a workspace anew: stored bytes, live assets and versions."""
+    seen = visible(workspace_id, allowed)
+    needed = select(versions.c.blob_id).join(assets, assets.c.id == versions.c.asset_id).where(seen)
+    stored = tx.execute(select(func.coalesce(func.sum(blobs.c.size), 0)).where(blobs.c.id.in_(needed))).scalar_one()
+    live = tx.execute(select(func.count()).select_from(assets).where(seen, assets.c.deleted_at.is_(None))).scalar_one()
+    of_assets = select(func.count()).select_from(versions.join(assets, assets.c.id == versions.c.asset_id)).where(seen)
+    return int(stored), int(live), int(tx.execute(of_assets).scalar_one())
+
+
+def by_experiment(tx: Connection, workspace_id: int, allowed: Collection[str] | None) -> Sequence[RowMapping]:
+    """Return what each experiment has of the live assets: ``name, assets, size``, the largest first."""
+    return _shares(tx, assets.c.experiment, workspace_id, allowed)
+
+
+def by_kind(tx: Connection, workspace_id: int, allowed: Collection[str] | None) -> Sequence[RowMapping]:
+    """Return the same of each kind."""
+    return _shares(tx, assets.c.kind, workspace_id, allowed)
+
+
+def _shares(tx: Connection, column: Column[str], workspace_id: int, allowed: Collection[str] | None) -> Sequence[RowMapping]:
+    size = func.sum(blobs.c.size)
+    found = (
+        select(column.label("name"), func.count().label("assets"), size.label("size"))
+        .select_from(assets.join(versions, versions.c.id == assets.c.head_id).join(blobs, blobs.c.id == versions.c.blob_id))
+        .where(visible(workspace_id, allowed), assets.c.deleted_at.is_(None))
+        .group_by(column)
+        .order_by(size.desc(), column)
+    )
+    return tx.execute(found).mappings().all()
