@@ -15,6 +15,9 @@ from tests.benchmarks.scales import MIB
 RESULTS = Path(__file__).parents[2] / "docs" / "reference" / "benchmarks.json"
 """The results that the page is made from."""
 
+_SIZED = ("transfer", "small", "memory", "tiled")
+"""The groups of which `quick` moves less than their goals ask for."""
+
 _ABOUT = """\
 # Benchmarks
 
@@ -41,7 +44,7 @@ def page() -> str:
     missed: dict[str, str] = {}
     for row in ROWS:
         judged = _judged(row, found.get(row.group))
-        lines.append(_line(row, judged))
+        lines.append(_line(row, judged, found.get(row.group)))
         if judged["is_met"] is False:
             missed[row.number] = NOTES.get(row.number, "")
     if missed:
@@ -58,19 +61,20 @@ def _judged(row: Row, group: Mapping[str, Any] | None) -> dict[str, Any]:
     return judge(row, Record(turns=group["turns"], missing=group["missing"]))
 
 
-def _line(row: Row, judged: Mapping[str, Any]) -> str:
+def _line(row: Row, judged: Mapping[str, Any], group: Mapping[str, Any] | None) -> str:
+    what = row.what if group is None else _at_scale(row.what, group["scale"])
     goal = "" if row.goal is None else _told(row, row.goal, limit=True)
     if judged["median"] is None:
-        return f"| {row.number} | {row.what} | {row.against} | {goal} | | | {judged['reason']} |"
+        return f"| {row.number} | {what} | {row.against} | {goal} | | | {judged['reason']} |"
     beside = f" (beside {_told(row, judged['beside'])})" if judged["beside"] is not None else ""
     verdict = {None: "", True: "met", False: "**missed**"}[judged["is_met"]]
-    spread = f"{_told(row, judged['lowest'])} to {_told(row, judged['highest'])}"
+    spread = f"{_short(judged['lowest'])} to {_short(judged['highest'])}"
     against = row.against + beside
-    return f"| {row.number} | {row.what} | {against} | {goal} | {_told(row, judged['median'])} | {spread} | {verdict} |"
+    return f"| {row.number} | {what} | {against} | {goal} | {_told(row, judged['median'])} | {spread} | {verdict} |"
 
 
 def _told(row: Row, value: float, *, limit: bool = False) -> str:
-    short = f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
+    short = _short(value)
     match row.reading:
         case "speed":
             return f"{'≥ ' if limit else ''}{short}x as fast"
@@ -79,18 +83,35 @@ def _told(row: Row, value: float, *, limit: bool = False) -> str:
     return f"{'< ' if limit else ''}{short} {row.unit}"
 
 
+def _short(value: float) -> str:
+    return f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
+
+
+def _at_scale(what: str, scale: Mapping[str, Any]) -> str:
+    """Say how much was really moved."""
+    large, files = f"{scale['object_bytes'] // MIB} MiB", f"{scale['files']:,} x"
+    return what.replace("1 GiB", "1 GiB" if large == "1024 MiB" else large).replace(
+        "10k x", "10k x" if files == "10,000 x" else files
+    )
+
+
 def _remarks(found: Mapping[str, Any]) -> list[str]:
     missing = {f"{name}: {reason}" for group in found.values() for name, reason in group["missing"].items()}
     lines = ["\n## Who was missing\n", *(f"- {one}" for one in sorted(missing))] if missing else []
     scaled = {group["scale"]["boto3_files"]: group["scale"]["files"] for group in found.values()}
-    for name, group in found.items():
-        size = group["scale"]
-        if size["name"] not in ("local", "published"):
-            lines.append(
-                f"\n**{name}** was measured at the scale `{size['name']}`, whatever the rows say: a large object of "
-                f"{size['object_bytes'] // MIB:,} MiB, {size['files']:,} small files, {size['assets']:,} assets, "
-                f"an array of {size['array_bytes'] // MIB} MiB and a table of {size['table_rows']:,} rows."
-            )
+    reduced = [name for name, group in found.items() if name in _SIZED and group["scale"]["name"] not in ("local", "published")]
+    if reduced:
+        lines.append(
+            f"\nMeasured with less than the goals ask for, as the rows say: {', '.join(reduced)}. What costs the same "
+            "however much is moved weighs more there, so a goal that is met or missed so is only a hint."
+        )
+    cores = max((group["machine"]["cores"] for group in found.values()), default=0)
+    load = max((group["machine"][when] for group in found.values() for when in ("load_before", "load_after")), default=0)
+    if load > cores:
+        lines.append(
+            f"\nOthers worked on this machine meanwhile: its load was up to {load:.0f} on {cores} cores. Ratios of a "
+            "round still compare alike with alike; seconds and milliseconds do not hold for a machine of one's own."
+        )
     lines += [
         f"\nboto3 moved {some:,} of the {every:,} small files one after the other, and its time is scaled to all of them."
         for some, every in scaled.items()
