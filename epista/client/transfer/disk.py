@@ -62,7 +62,7 @@ def read_at(file: io.FileIO, start: int, size: int) -> bytes:
         return file.read(size)
 
 
-def write(sink: io.FileIO | io.BytesIO, piece: bytes) -> None:
+def write(sink: io.FileIO | io.BytesIO, piece: bytes | memoryview) -> None:
     """Write the whole *piece*; one write to an unbuffered file may take less."""
     written = sink.write(piece)
     if written < len(piece):
