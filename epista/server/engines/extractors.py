@@ -13,6 +13,7 @@ import gzip
 import io
 import json
 import re
+import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from html.parser import HTMLParser
@@ -28,6 +29,12 @@ EXTRACTOR_VERSION = 1
 
 MAX_TEXT_BYTES = 256 * 1024
 """How much text one file may have, in bytes of UTF-8."""
+
+MAX_BATCH_BYTES = 4 * 1024 * 1024
+"""After how much text of files that are read together the reply goes off."""
+
+BATCH_SECONDS = 0.5
+"""After how long it does."""
 
 HEAD_BYTES = 4 * 1024**2
 """How much of a file is read, and how much of a gzipped one is unpacked."""
@@ -385,8 +392,17 @@ def extract(job: Job) -> Extracted:
     return Extracted(text=text, error=error)
 
 
-def _work(job: bytes) -> bytes:
-    return msgspec.msgpack.encode(extract(msgspec.msgpack.decode(job, type=Job)))
+def _work(jobs: bytes) -> bytes:
+    """Read files, at least the first of them, until the reply or the time it took is enough; the rest is asked for again."""
+    until = time.monotonic() + BATCH_SECONDS
+    found: list[Extracted] = []
+    size = 0
+    for job in msgspec.msgpack.decode(jobs, type=list[Job]):
+        found.append(extract(job))
+        size += len(found[-1].text.encode())
+        if size > MAX_BATCH_BYTES or time.monotonic() > until:
+            break
+    return msgspec.msgpack.encode(found)
 
 
 if __name__ == "__main__":

@@ -33,6 +33,7 @@ from epista.server.access import secrets
 from epista.server.access.actors import Actor
 from epista.server.access.policy import Access
 from epista.server.engines import extraction
+from epista.server.engines.extractors import Job
 from epista.server.services import experiments, metadata_rules, usage
 from epista.server.services.assets import asset, locate, refuse_folder, version_row, whole
 from epista.server.services.metadata_rules import Subject
@@ -511,12 +512,23 @@ class Objects:
             with self._all.read(actor, "write", workspace) as (tx, access):
                 blobs |= _located(self.known(tx, actor, access, older))
         texts: dict[str, str] = {}
+        together: dict[str, Job] = {}
         for one in objects:
             key = keys.normalise(one.key)
             format = _format(one.format, key)
-            if (blob := blobs.get(one.sha256)) and extraction.needed(format, blob["size"]):
+            blob = blobs.get(one.sha256)
+            if blob is None or not extraction.needed(format, blob["size"]):
+                continue
+            path = self._all.blobs.path(blob["object"])
+            if path is None:
                 texts[key] = self._text(key, blob, format, one.options)
-        return texts
+            else:
+                place = {"offset": blob["offset"], "size": blob["size"]}
+                together[key] = extraction.job_of(
+                    path, **place, format=format, gzipped=formats.is_gzipped(key), options=one.options
+                )
+        found = self._all.extractor.texts(list(together.values()))
+        return texts | dict(zip(together, found, strict=True))
 
     def _restored_text(self, actor: Actor, wanted: wire.RestoreAsset) -> dict[str, str]:
         with self._all.read(actor, "write", wanted.workspace) as (tx, access):

@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Protocol
 
+import msgspec
 import psutil
 import pyarrow as pa
 import pyarrow.ipc
@@ -26,9 +27,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from epista.contract import formats
+from epista.server.engines import extraction, extractors
 from epista.server.engines.extraction import Extractor
 from epista.server.engines.extractors import EXTRACTORS, HEAD_BYTES, MAX_TEXT_BYTES
-from epista.server.engines.sandbox import Limits
+from epista.server.engines.sandbox import Limits, NoReplyError, Sandbox
 
 # Far above what anything here takes: it shows that nothing hangs, not how fast it is.
 NO_HANG_SECONDS = 60.0
@@ -545,6 +547,7 @@ def test_children_do_not_outlive_a_parent_that_is_killed(tmp_path: Path, busy: b
     os.mkfifo(tmp_path / "pipe")
     script = f"""
 import time
+from epista.server.engines import extraction, extractors
 from epista.server.engines.extraction import Extractor
 extractor = Extractor(timeout_seconds=600)
 options = dict(offset=0, size=4, format="text", gzipped=False, options={{}})
@@ -565,6 +568,7 @@ def test_the_server_process_loads_neither_arrow_nor_pandas(tmp_path: Path) -> No
     (tmp_path / "blob").write_bytes(parquet(TABLE))
     script = f"""
 import sys
+from epista.server.engines import extraction, extractors
 from epista.server.engines.extraction import Extractor
 extractor = Extractor()
 size = {(tmp_path / "blob").stat().st_size}
@@ -582,3 +586,38 @@ def _first_child(extractor: Extractor, folder: Path) -> psutil.Process:
     assert read(extractor, folder / "first", b"word", "text") == "word"
     (child,) = set(children()) - others
     return child
+
+
+def test_many_files_are_read_together_and_a_bad_one_costs_the_others_nothing(tmp_path: Path) -> None:
+    jobs = []
+    for number in range(60):
+        file = tmp_path / f"{number}.txt"
+        file.write_text(f"word{number}")
+        jobs.append(extraction.job_of(file, offset=0, size=file.stat().st_size, format="text", gzipped=False, options={}))
+    (tmp_path / "7.txt").unlink()
+    extractor = Extractor(timeout_seconds=10)
+    try:
+        texts = extractor.texts(jobs)
+    finally:
+        extractor.close()
+    assert texts == ["" if number == 7 else f"word{number}" for number in range(60)]
+    assert Extractor().texts([]) == []
+
+
+def test_a_child_that_dies_of_one_file_is_started_again_for_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+
+    def run(self: Any, jobs: bytes, **given: Any) -> bytes:
+        wanted = msgspec.msgpack.decode(jobs, type=list[extractors.Job])
+        asked.append(len(wanted))
+        if any(job.size == 13 for job in wanted):
+            raise NoReplyError("crash")
+        return msgspec.msgpack.encode([extractors.Extracted(text=f"{job.size}") for job in wanted])
+
+    monkeypatch.setattr(Sandbox, "run", run)
+    jobs = [
+        extraction.job_of(tmp_path / "x", offset=0, size=size, format="text", gzipped=False, options={}) for size in range(10, 20)
+    ]
+    texts = Extractor().texts(jobs)
+    assert texts == ["" if size == 13 else f"{size}" for size in range(10, 20)]
+    assert asked == [10, 1, 1, 1, 1, 6]
