@@ -182,6 +182,8 @@ def test_06_a_hundred_thousand_keys_list_complete_and_sorted_in_bounded_memory(t
     catalog.open()
     catalog.write(_fill)
     catalog.close()
+    # A lab with assets and no place for their bytes would be refused.
+    (tmp_path / "lab" / "blobs" / "00").mkdir()
     before = {child.pid for child in psutil.Process().children()}
     with epista.Workspace(tmp_path / "lab") as ws:
         (child,) = [child for child in psutil.Process().children() if child.pid not in before]

@@ -33,7 +33,8 @@ def test_a_lab_in_a_folder_is_made_used_verified_cleaned_and_backed_up(alone: Ru
     assert "a new lab in 'lab'" in made.err
     assert verified.out == "1 blob, 17 B: all whole\n"
     assert cleaned.out == "would remove 0 blobs and 0 files, 0 B\n"
-    assert backed_up.out == f"{tmp_path / 'copy'}: 1 blob file, 17 B\n"
+    # A pack: the header of the frame, and the file.
+    assert backed_up.out == f"{tmp_path / 'copy'}: 1 blob file, 61 B\n"
     assert alone("ls", "--lab", "copy", "EXP-12").lines[1].endswith("EXP-12/plate1.csv")
 
 

@@ -245,7 +245,7 @@ class TestJson:
 
         refused = api.call("POST", "~/metadata", data=body)
 
-        assert refused.status_code == 400
+        assert problem(refused) == (413, "too_large")
         assert "more lists and objects" in refused.json()["detail"]
 
     def test_large_numbers_come_back_as_they_are(self, api: Api) -> None:

@@ -8,7 +8,7 @@ from typing import Any, TypeVar, get_origin, get_type_hints
 import msgspec
 
 from epista.contract.endpoints import Endpoint
-from epista.contract.errors import InvalidRequestError
+from epista.contract.errors import InvalidRequestError, TooLargeError
 from epista.contract.messages import Request
 
 _CONTAINERS = 200_000
@@ -66,7 +66,7 @@ def message(as_type: type[M], text: bytes) -> M:
 def _refuse_containers(body: bytes) -> None:
     # Counted before it is decoded: millions of empty lists fit into a small body, and other requests wait for their decoding.
     if body.count(b"[") + body.count(b"{") > _CONTAINERS + len(body) // _BYTES_PER_CONTAINER:
-        raise InvalidRequestError("the body has more lists and objects than one of its size may have", hint="split it")
+        raise TooLargeError("the body has more lists and objects than one of its size may have", hint="split it")
 
 
 def _converted(row: Endpoint, found: Mapping[str, Any], *, strict: bool) -> Request:
