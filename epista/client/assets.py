@@ -17,7 +17,7 @@ from epista.contract import keys as grammar
 from epista.contract import metadata
 from epista.contract.errors import InvalidKeyError, ValidationError
 from epista.contract.messages import Request
-from epista.contract.objects import DeleteAsset, DeleteFolder, Keys, RestoreAsset, SetMetadata
+from epista.contract.objects import DeleteAsset, DeleteFolder, Keys, Purged, PurgeVersions, RestoreAsset, SetMetadata
 from epista.serializers.json_values import to_json
 
 if TYPE_CHECKING:
@@ -317,6 +317,23 @@ def delete_dir(here: Session, prefix: str, *, dry_run: bool = False) -> list[str
         raise InvalidKeyError("a whole workspace is never deleted at once", hint="name a folder: ws.delete_dir('EXP-12')")
     wanted = DeleteFolder(workspace=here.name, path=path, dry_run=dry_run)
     return list(here.wire.call("objects.delete_dir", wanted, reply=Keys).keys)
+
+
+def purge(here: Session, key: str | wire.AssetRef, version: str | int | None = None, *, dry_run: bool = False) -> list[str]:
+    """
+    Erase versions for good, for admins of the workspace, and return them as ``key@number``. Nothing brings them back.
+
+    *version* (an id or a number) erases that one, which may not be the newest. Without it, the asset has to be deleted, and
+    all of it goes. A folder, ending in ``/``, stands for the deleted assets below it. ``dry_run=True`` only returns them.
+
+    Raises:
+        KeyNotFoundError: nothing stood there, or it has no such version.
+        ConflictError: the asset is not deleted, or the version is the newest.
+        ForbiddenError: you are no admin, or the token has not the scope ``admin``.
+    """
+    place = key if isinstance(key, str) and key.endswith("/") else locate(here, key, hint="a folder ends in /")[0]
+    wanted = PurgeVersions(workspace=here.name, path=place, version=None if version is None else str(version), dry_run=dry_run)
+    return [f"{one.key}@{one.number}" for one in here.wire.call("objects.purge", wanted, reply=Purged).versions]
 
 
 def restore(here: Session, key: str | wire.AssetRef, *, version: str | int | None = None) -> Asset:

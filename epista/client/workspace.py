@@ -29,6 +29,7 @@ class Workspace(Session):
     delete = _assets.delete
     delete_dir = _assets.delete_dir
     restore = _assets.restore
+    purge = _assets.purge
     versions = _assets.versions
 
     search = _assets.search

@@ -81,6 +81,7 @@ ENDPOINTS = (
     Endpoint("objects.delete", "POST", _WS + "/delete", "write", objects.DeleteAsset, assets.Asset),
     Endpoint("objects.delete_dir", "POST", _WS + "/delete-folder", "write", objects.DeleteFolder, objects.Keys),
     Endpoint("objects.restore", "POST", _WS + "/restore", "write", objects.RestoreAsset, assets.Asset),
+    Endpoint("objects.purge", "POST", _WS + "/purge", "admin", objects.PurgeVersions, objects.Purged),
     Endpoint("objects.copy", "POST", _WS + "/copy", "write", objects.CopyObjects, objects.Assets),
     Endpoint("objects.move", "POST", _WS + "/move", "write", objects.MoveObjects, objects.Assets),
     Endpoint("uploads.create", "POST", _WS + "/uploads", "write", uploads.CreateUpload, uploads.Upload),

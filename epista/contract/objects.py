@@ -274,6 +274,35 @@ class Keys(Reply, frozen=True, kw_only=True):
     """The keys."""
 
 
+class PurgeVersions(Request, frozen=True, kw_only=True):
+    """Erase versions for good, with the bytes that no other version needs. Nothing brings them back."""
+
+    workspace: Text
+    """The workspace."""
+    path: Text
+    """The key of an asset, or a folder ending in ``/``, of which only deleted assets are erased."""
+    version: Text | None = None
+    """The id or number of one version, not the newest; null: all of a deleted asset."""
+    dry_run: bool = False
+    """Only say what would be erased."""
+
+
+class PurgedVersion(msgspec.Struct, frozen=True, kw_only=True):
+    """A version that is gone."""
+
+    key: str
+    """Where it stood."""
+    number: int
+    """Its number."""
+
+
+class Purged(Reply, frozen=True, kw_only=True):
+    """What was erased."""
+
+    versions: tuple[PurgedVersion, ...]
+    """In the order of their keys and numbers."""
+
+
 class RestoreAsset(Request, frozen=True, kw_only=True):
     """Bring a deleted asset back, or make an old version the current one."""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 SCOPES = {
     "read": "see, search and download assets",
     "write": "put, describe, copy, move, delete and restore assets; create experiments",
-    "admin": "manage the members and metadata rules of a workspace; read and verify its audit log",
+    "admin": "manage the members and metadata rules of a workspace; purge versions; read and verify its audit log",
     "tokens": "make, list and revoke one's own tokens",
     "lab": "create workspaces and users; verify, clean and back up the lab; read its metrics",
 }

@@ -202,6 +202,21 @@ def test_what_is_removed_says_how_it_comes_back(run: Run, plate: Path) -> None:
     assert run("restore", "EXP-12/plate1.csv").out == "EXP-12/plate1.csv is there, at version 1\n"
 
 
+def test_a_purge_is_confirmed_and_says_what_went(run: Run, plate: Path) -> None:
+    run("put", "plate1.csv", "EXP-12/")
+
+    live = run("purge", "EXP-12/plate1.csv", "--yes")
+    run("rm", "EXP-12/plate1.csv")
+    refused = run("purge", "EXP-12/plate1.csv")
+    tried = run("purge", "EXP-12/plate1.csv", "--dry-run")
+    done = run("purge", "EXP-12/plate1.csv", "--yes")
+
+    assert (live.code, refused.code) == (6, 2)
+    assert "add --yes" in refused.err
+    assert tried.out == done.out == "EXP-12/plate1.csv@1\n"
+    assert run("restore", "EXP-12/plate1.csv").code == 3
+
+
 def test_a_folder_is_removed_only_when_asked_for(run: Run, folder: Path) -> None:
     run("put", "raw", "EXP-12/raw")
 

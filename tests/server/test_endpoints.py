@@ -72,6 +72,7 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     "objects.delete": {"key": "EXP-1/plate.csv"},
     "objects.delete_dir": {"path": "EXP-1"},
     "objects.restore": {"key": "EXP-1/gone.csv"},
+    "objects.purge": {"path": "EXP-1/gone.csv"},
     "objects.copy": {"objects": [{"source": "EXP-1/plate.csv", "target": "EXP-2/plate.csv"}]},
     "objects.move": {"objects": [{"source": "EXP-1/", "target": "EXP-2/"}]},
     "uploads.create": {"size_bytes": 1000},

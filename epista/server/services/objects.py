@@ -34,7 +34,7 @@ from epista.server.access.actors import Actor
 from epista.server.access.policy import Access
 from epista.server.engines import extraction
 from epista.server.engines.extractors import Job
-from epista.server.services import experiments, metadata_rules, usage
+from epista.server.services import experiments, metadata_rules, purges, usage
 from epista.server.services.assets import asset, locate, refuse_folder, version_row, whole
 from epista.server.services.metadata_rules import Subject
 from epista.server.services.resources import Resources
@@ -336,6 +336,10 @@ class Objects:
             return self._receipt(tx, actor, access, row["key"])
 
         return self._write_checked(actor, wanted.workspace, asset_messages.Asset, work, checked)
+
+    def purge(self, actor: Actor, wanted: wire.PurgeVersions) -> wire.Purged:
+        """Erase versions for good."""
+        return purges.purge(self._all, actor, wanted)
 
     # To other keys
 

@@ -2,12 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+import re
+from collections import Counter
+from collections.abc import Collection, Sequence
+from typing import NamedTuple
 
-from sqlalchemy import Connection, RowMapping, delete, exists, select, update
+from sqlalchemy import Connection, RowMapping, delete, exists, func, select, update
 
-from epista.server.stores.assets import chunks
-from epista.server.stores.tables import assets, blobs, uploads, versions, workspaces
+from epista.server.stores.assets import chunks, starting_with
+from epista.server.stores.tables import (
+    asset_tags,
+    assets,
+    batch_parts,
+    batches,
+    blobs,
+    replies,
+    uploads,
+    version_inputs,
+    versions,
+    workspaces,
+)
+
+_VERSION = re.compile(rb"ve_[0-9A-Za-z]+")
 
 
 def blobs_after(tx: Connection, after: int, limit: int) -> list[RowMapping]:
@@ -60,3 +77,129 @@ def newest_object(tx: Connection) -> str | None:
     """Return the name of the object that came last, of those that are not known as damaged."""
     newest = select(blobs.c.object).where(blobs.c.damaged_at.is_(None)).order_by(blobs.c.id.desc()).limit(1)
     return tx.execute(newest).scalar()
+
+
+class Chosen(NamedTuple):
+    """A version that shall be erased."""
+
+    id: int
+    uid: str
+    asset_id: int
+    key: str
+    number: int
+    blob_id: int
+    is_deleted: bool
+    """Whether its asset is."""
+
+
+class Piece(NamedTuple):
+    """A blob as it lies in the store."""
+
+    id: int
+    sha256: str
+    object: str
+    offset: int
+    size: int
+
+
+class Moved(NamedTuple):
+    """Where a blob lies from now on."""
+
+    id: int
+    object: str
+    offset: int
+    is_whole: bool
+
+
+_CHOSEN = select(
+    versions.c.id,
+    versions.c.uid,
+    assets.c.id,
+    assets.c.key,
+    versions.c.number,
+    versions.c.blob_id,
+    assets.c.deleted_at.is_not(None),
+).join(assets, assets.c.id == versions.c.asset_id)
+
+_PIECES = select(blobs.c.id, blobs.c.sha256, blobs.c.object, blobs.c.offset, blobs.c.size)
+
+
+def versions_at(tx: Connection, asset_id: int) -> list[Chosen]:
+    """Return all versions of an asset."""
+    found = _CHOSEN.where(assets.c.id == asset_id).order_by(versions.c.number)
+    return [Chosen(*row) for row in tx.execute(found)]
+
+
+def deleted_below(tx: Connection, workspace_id: int, folder: str) -> list[Chosen]:
+    """Return all versions of the deleted assets in a folder."""
+    gone = _CHOSEN.where(assets.c.workspace_id == workspace_id, assets.c.deleted_at.is_not(None), starting_with(folder))
+    return [Chosen(*row) for row in tx.execute(gone.order_by(assets.c.key, versions.c.number))]
+
+
+def needed_only_by(tx: Connection, chosen: Sequence[Chosen]) -> list[Piece]:
+    """Return the blobs that no other version needs."""
+    users = Counter(one.blob_id for one in chosen)
+    found: list[Piece] = []
+    for some in chunks(sorted(users)):
+        counted = select(versions.c.blob_id, func.count()).where(versions.c.blob_id.in_(some)).group_by(versions.c.blob_id)
+        alone = [blob_id for blob_id, count in tx.execute(counted) if count == users[blob_id]]
+        found += [Piece(*row) for row in tx.execute(_PIECES.where(blobs.c.id.in_(alone)).order_by(blobs.c.id))]
+    return found
+
+
+def lying_in(tx: Connection, names: Collection[str]) -> list[Piece]:
+    """Return the blobs in these objects of the store."""
+    found: list[Piece] = []
+    for some in chunks(sorted(names)):
+        lying = _PIECES.where(blobs.c.object.in_(some)).order_by(blobs.c.object, blobs.c.offset)
+        found += [Piece(*row) for row in tx.execute(lying)]
+    return found
+
+
+def repoint(tx: Connection, moved: Sequence[Moved], *, at: int) -> None:
+    """Record where blobs lie now; those that were not whole are marked as damaged."""
+    for one in moved:
+        place = update(blobs).where(blobs.c.id == one.id).values(object=one.object, offset=one.offset)
+        tx.execute(place if one.is_whole else place.values(damaged_at=at))
+
+
+def erase(tx: Connection, workspace_id: int, chosen: Sequence[Chosen]) -> list[int]:
+    """Remove versions with what hangs on them; return the deleted assets among theirs, of which nothing is left."""
+    for some in chunks([one.id for one in chosen]):
+        tx.execute(delete(version_inputs).where(version_inputs.c.version_id.in_(some)))
+        tx.execute(delete(version_inputs).where(version_inputs.c.input_id.in_(some)))
+        tx.execute(delete(versions).where(versions.c.id.in_(some)))
+    _forget_replies(tx, {one.uid.encode() for one in chosen})
+    _forget_batches(tx, workspace_id, {one.id for one in chosen})
+    hidden = sorted({one.asset_id for one in chosen if one.is_deleted})
+    left = {
+        id
+        for some in chunks(hidden)
+        for id in tx.execute(select(versions.c.asset_id).where(versions.c.asset_id.in_(some))).scalars()
+    }
+    return [id for id in hidden if id not in left]
+
+
+def remove_assets(tx: Connection, asset_ids: Sequence[int]) -> None:
+    """Remove assets that have no versions any more."""
+    for some in chunks(asset_ids):
+        tx.execute(delete(asset_tags).where(asset_tags.c.asset_id.in_(some)))
+        tx.execute(delete(assets).where(assets.c.id.in_(some)))
+
+
+def _forget_replies(tx: Connection, uids: set[bytes]) -> None:
+    """Remove the kept replies that describe one of the versions."""
+    with tx.execute(select(replies.c.user_id, replies.c.key, replies.c.reply)) as kept:
+        told = [(row.user_id, row.key) for row in kept if not uids.isdisjoint(_VERSION.findall(row.reply))]
+    for user_id, key in told:
+        tx.execute(delete(replies).where(replies.c.user_id == user_id, replies.c.key == key))
+
+
+def _forget_batches(tx: Connection, workspace_id: int, version_ids: set[int]) -> None:
+    """Remove the batches that would answer with one of the versions if they were committed again."""
+    made = select(batch_parts.c.batch_id, batch_parts.c.document).join(batches, batches.c.id == batch_parts.c.batch_id)
+    with tx.execute(made.where(batches.c.workspace_id == workspace_id, batches.c.made_at.is_not(None))) as parts:
+        told = {row.batch_id for row in parts if not version_ids.isdisjoint(json.loads(row.document))}
+    for some in chunks(sorted(told)):
+        tx.execute(delete(batch_parts).where(batch_parts.c.batch_id.in_(some)))
+        tx.execute(delete(batches).where(batches.c.id.in_(some)))
