@@ -18,6 +18,7 @@ from epista.contract.scopes import ROLES, SCOPES
 from epista.serializers import formats as serializer_rows
 from epista.server.access import policy
 from epista.server.config import PREFIX, Config
+from tests.benchmarks import growth
 from tests.benchmarks import page as benchmarks
 
 HERE = Path(__file__).parent / "reference"
@@ -160,6 +161,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "formats.md": formats_page,
     "cli.md": command_line,
     "benchmarks.md": benchmarks.page,
+    "growth.md": growth.page,
 }
 """Every generated page."""
 
