@@ -32,7 +32,7 @@ def make_sandbox() -> Iterator[MakeSandbox]:
 
 def job(size: int) -> bytes:
     wanted = Job(path=__file__.encode(), offset=0, size=size, format="text", gzipped=False, options={})
-    return msgspec.msgpack.encode(wanted)
+    return msgspec.msgpack.encode([wanted])
 
 
 def test_a_child_that_does_not_start_leaves_its_last_words(make_sandbox: MakeSandbox) -> None:
@@ -78,7 +78,7 @@ def test_a_job_that_the_child_cannot_read_ends_the_child_and_no_other(make_sandb
 def test_a_job_far_larger_than_a_pipe_holds_arrives(make_sandbox: MakeSandbox) -> None:
     wanted = Job(path=__file__.encode(), offset=0, size=50, format="text", gzipped=False, options={"pad": "x" * 2_000_000})
 
-    reply = make_sandbox(EXTRACTORS, 1024).run(msgspec.msgpack.encode(wanted), timeout_seconds=10, wait_seconds=10)
+    reply = make_sandbox(EXTRACTORS, 1024).run(msgspec.msgpack.encode([wanted]), timeout_seconds=10, wait_seconds=10)
 
     assert b"What a sandbox" in reply
 

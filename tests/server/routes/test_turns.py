@@ -28,12 +28,12 @@ def test_reads_are_answered_while_every_slow_thread_is_taken(server: Server, mon
     go_on = threading.Event()
     waiting: list[None] = []
 
-    def text(*given: Any, **also: Any) -> str:
+    def texts(_: Extractor, jobs: list[Any]) -> list[str]:
         waiting.append(None)
         go_on.wait(60)
-        return ""
+        return [""] * len(jobs)
 
-    monkeypatch.setattr(Extractor, "text", text)
+    monkeypatch.setattr(Extractor, "texts", texts)
     digest = api.upload(b"more words")
     # More than all threads that requests share, were they not apart.
     with ThreadPoolExecutor(60) as callers:
