@@ -27,4 +27,6 @@ def gc(ws: Workspace, *, dry_run: bool, grace_hours: float | None, as_json: bool
         output.json(found)
         return
     what = f"{output.count(found.blobs, 'blob')} and {output.count(found.files, 'file')}, {output.size(found.size_bytes)}"
+    if found.packs:
+        what += f"; {output.count(found.packs, 'pack')} rewritten, {output.size(found.packs_bytes)} shorter"
     output.line(f"would remove {what}" if dry_run else f"removed {what}")

@@ -129,7 +129,11 @@ class BlobVerdict(Reply, frozen=True, kw_only=True):
 
 
 class CollectGarbage(Request, frozen=True, kw_only=True):
-    """Remove content that no version needs and that lies there longer than the grace period, and old temporary files."""
+    """
+    Remove content that no version needs and that lies there longer than the grace period, and old temporary files.
+
+    Packs of which less than half is needed are rewritten.
+    """
 
     dry_run: bool = False
     """Only say what would go."""
@@ -146,6 +150,10 @@ class Garbage(Reply, frozen=True, kw_only=True):
     """Temporary or orphaned files."""
     size_bytes: int
     """How much room that gave back."""
+    packs: int = 0
+    """Packs of which less than half was needed, and that were rewritten."""
+    packs_bytes: int = 0
+    """How much shorter that made them; what was needed once, and is no more, counts among the contents too."""
 
 
 class BackUp(Request, frozen=True, kw_only=True):

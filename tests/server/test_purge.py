@@ -24,9 +24,9 @@ def lying(folder: Path) -> bytes:
     return b"\n".join(path.read_bytes() for path in sorted((folder / "blobs").rglob("*")) if path.is_file())
 
 
-def put_pack(api: Api, **contents: bytes) -> list[dict[str, Any]]:
+def put_pack(api: Api, *, folder: str = "EXP-1", **contents: bytes) -> list[dict[str, Any]]:
     """Put contents in one frame, so that they lie in one pack."""
-    objects = [{"key": f"EXP-1/{name}.csv", "sha256": sha256(data), "meta": {"of": name}} for name, data in contents.items()]
+    objects = [{"key": f"{folder}/{name}.csv", "sha256": sha256(data), "meta": {"of": name}} for name, data in contents.items()]
     sent = frames.joined(
         json.dumps({"objects": objects}).encode(), frames.frame([(sha256(one), one) for one in contents.values()])
     )

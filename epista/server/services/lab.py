@@ -5,20 +5,21 @@ from __future__ import annotations
 import os
 import shutil
 import time
+from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, RowMapping
 
 from epista.contract import audit as wire
 from epista.contract.errors import ConflictError, ForbiddenError, InvalidRequestError, StorageFullError
 from epista.server.access import policy
 from epista.server.access.actors import Actor
-from epista.server.services import cursors
+from epista.server.services import cursors, packs
 from epista.server.services.audit import read, verified
-from epista.server.services.resources import Resources
+from epista.server.services.resources import REPLY_KEPT_MICROSECONDS, Resources
 from epista.server.services.uploads import expire
 from epista.server.stores import audit, batches, blobs, care, uploads
-from epista.server.stores.assets import is_object_known
 from epista.server.stores.local import NO_ROOM
 
 VERIFY_SECONDS = 5.0
@@ -27,6 +28,12 @@ VERIFY_SECONDS = 5.0
 VERIFY_BLOBS = 5000
 """How many blobs one step checks at most."""
 
+
+FORGOTTEN_AT_ONCE = 5000
+"""How many blobs one transaction of a collection forgets; other writers wait meanwhile."""
+
+WALKED_AT_ONCE = 500
+"""How many objects of the store are compared with rows at once."""
 
 BATCH_KEPT_MICROSECONDS = 24 * 3600 * 1_000_000
 """How long a batch is kept that nobody touches, made or not."""
@@ -90,38 +97,59 @@ class Lab:
 
     def gc(self, actor: Actor, wanted: wire.CollectGarbage) -> wire.Garbage:
         """
-        Remove content that no version needs, and temporary files, both older than the grace period.
+        Remove content that no version needs, and temporary files, both older than the grace period, and rewrite sparse packs.
 
         The rows go first, then the files: a crash in between leaves files that no row knows, which the next collection finds.
         """
         policy.require_lab(actor)
-        before = self._all.clock() - wanted.grace_seconds * 1_000_000
-
-        def work(tx: Connection) -> list[tuple[str, int]]:
-            found = care.unneeded(tx, before)
-            if not wanted.dry_run:
-                batches.expire(tx, min(before, self._all.clock() - BATCH_KEPT_MICROSECONDS))
-                care.forget(tx, [row["id"] for row in found])
-            self._all.record(tx, actor, audit.LAB, "garbage", {"blobs": len(found), "dry_run": wanted.dry_run})
-            # Of a pack, others may still be needed.
-            names = {row["object"] for row in found}
-            kept = set() if wanted.dry_run else {name for name in names if is_object_known(tx, name)}
-            return [("" if row["object"] in kept else row["object"], row["size"]) for row in found]
-
-        gone = self._all.catalog.write(work)
-        file_grace = max(wanted.grace_seconds, FILE_GRACE_SECONDS)
-        files, size = self._all.blobs.sweep(file_grace, dry_run=wanted.dry_run)
-        expired, expired_size = expire(self._all, grace_seconds=file_grace, dry_run=wanted.dry_run)
-        files, size = files + expired, size + expired_size
+        now = self._all.clock()
+        before = now - wanted.grace_seconds * 1_000_000
         if not wanted.dry_run:
-            for name in {name for name, _ in gone if name}:
+            self._all.catalog.write(lambda tx: self._forget_old(tx, before, now))
+        count, size, gone = self._forget(actor, wanted, before)
+        file_grace = max(wanted.grace_seconds, FILE_GRACE_SECONDS)
+        files, swept = self._all.blobs.sweep(file_grace, dry_run=wanted.dry_run)
+        expired, expired_size = expire(self._all, grace_seconds=file_grace, dry_run=wanted.dry_run)
+        orphans, sparse = self._walk(file_grace, before, gone)
+        packed, packed_size = len(sparse), sum(one.size - one.needed.size for one in sparse)
+        if not wanted.dry_run:
+            for name, _ in orphans:
                 self._all.blobs.delete(name)
-        orphans = self._orphans(file_grace, {name for name, _ in gone})
-        for name, orphan_size in orphans:
-            files, size = files + 1, size + orphan_size
+            packed, packed_size = packs.compact(self._all, actor, sparse)
+        files += expired + len(orphans)
+        size += swept + expired_size + sum(orphan_size for _, orphan_size in orphans)
+        details = {"blobs": count, "files": files, "packs": packed, "dry_run": wanted.dry_run}
+        self._all.catalog.write(lambda tx: self._all.record(tx, actor, audit.LAB, "garbage", details))
+        return wire.Garbage(blobs=count, files=files, size_bytes=size, packs=packed, packs_bytes=packed_size)
+
+    def _forget_old(self, tx: Connection, before: int, now: int) -> None:
+        batches.expire(tx, min(before, now - BATCH_KEPT_MICROSECONDS))
+        care.forget_replies(tx, now - REPLY_KEPT_MICROSECONDS)
+
+    def _forget(self, actor: Actor, wanted: wire.CollectGarbage, before: int) -> tuple[int, int, set[str]]:
+        """Remove what no version needs, some at a time; return how many, their bytes, and the objects that went along."""
+        count = size = after = 0
+        gone: set[str] = set()
+        while True:
+            with self._all.catalog.read() as tx:
+                ids = care.unneeded(tx, before, after=after, limit=FORGOTTEN_AT_ONCE)
+            if not ids:
+                return count, size, gone
+
+            def work(tx: Connection, ids: Sequence[int] = ids) -> list[RowMapping]:
+                # Asked again where nobody else writes: a commit may have come to need one.
+                found = care.still_unneeded(tx, before, ids)
+                if not wanted.dry_run:
+                    care.forget(tx, [row["id"] for row in found])
+                    self._all.record(tx, actor, audit.LAB, "contents", {"blobs": len(found)})
+                return found
+
+            found = self._all.catalog.write(work)
+            count, size, after = count + len(found), size + sum(row["size"] for row in found), ids[-1]
+            names = {row["object"] for row in found}
+            gone |= names
             if not wanted.dry_run:
-                self._all.blobs.delete(name)
-        return wire.Garbage(blobs=len(gone), files=files, size_bytes=size + sum(blob_size for _, blob_size in gone))
+                packs.drop(self._all, names)
 
     def backup(self, actor: Actor, wanted: wire.BackUp) -> wire.Backup:
         """
@@ -194,17 +222,26 @@ class Lab:
         _sync(destination)
         return count, size
 
-    def _orphans(self, grace_seconds: int, gone: set[str]) -> list[tuple[str, int]]:
-        old = [
-            (one.object, one.size)
-            for one in self._all.blobs.objects()
-            if one.object not in gone and time.time() - one.modified >= grace_seconds
-        ]
-        with self._all.catalog.read() as tx:
-            # Only what lay there before the list was read can be an orphan; the grace period covers what is on its way.
-            # What was joined of parts belongs to an upload until that is complete.
-            known = {*care.objects(tx), *map(blobs.object_of, uploads.unfinished(tx))}
-        return [(name, size) for name, size in old if name not in known]
+    def _walk(self, grace_seconds: int, before: int, gone: set[str]) -> tuple[list[tuple[str, int]], list[packs.Sparse]]:
+        """Return the objects that no row knows, and the packs of which little is needed."""
+        orphans: list[tuple[str, int]] = []
+        sparse: list[packs.Sparse] = []
+        walk = self._all.blobs.objects()
+        while some := list(islice(walk, WALKED_AT_ONCE)):
+            # Only what lay there before the rows were read can be an orphan; the grace period covers what is on its way.
+            with self._all.catalog.read() as tx:
+                known = care.shares(tx, [one.object for one in some], before)
+                # What was joined of parts belongs to an upload until that is complete.
+                joined = set(map(blobs.object_of, uploads.unfinished(tx)))
+            for one in some:
+                needed = known.get(one.object)
+                if needed is None:
+                    is_old = time.time() - one.modified >= grace_seconds
+                    if is_old and one.object not in joined and one.object not in gone:
+                        orphans.append((one.object, one.size))
+                elif packs.is_sparse(one.size, needed):
+                    sparse.append(packs.Sparse(one.object, one.size, needed))
+        return orphans, sparse
 
 
 def _sync(path: Path) -> None:

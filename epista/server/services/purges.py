@@ -12,9 +12,9 @@ from epista.contract import objects as wire
 from epista.contract.errors import ConflictError, InvalidKeyError, InvalidRequestError
 from epista.server.access.actors import Actor
 from epista.server.access.policy import Access
+from epista.server.services import packs
 from epista.server.services.assets import locate, version_row
 from epista.server.services.resources import Resources
-from epista.server.stores import assets as rows
 from epista.server.stores import blobs, care, usage
 
 MOST_TRIES = 5
@@ -80,7 +80,7 @@ def purge(resources: Resources, actor: Actor, wanted: wire.PurgeVersions) -> wir
             continue
         finally:
             if not wanted.dry_run:
-                _drop(resources, touched)
+                packs.drop(resources, touched)
     raise ConflictError("others changed the same contents again and again meanwhile", hint="try again in a moment")
 
 
@@ -137,10 +137,3 @@ def _move(resources: Resources, others: Sequence[care.Piece], touched: set[str])
         touched.add(stored.object)
         moved += [care.Moved(id, stored.object, offset, is_whole) for id, offset, is_whole in placed]
     return moved
-
-
-def _drop(resources: Resources, names: set[str]) -> None:
-    """Remove the objects that no row knows; asked by a write, which waits for a commit whose answer was lost."""
-    unknown = resources.catalog.write(lambda tx: [name for name in sorted(names) if not rows.is_object_known(tx, name)])
-    for name in unknown:
-        resources.blobs.delete(name)

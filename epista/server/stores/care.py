@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
-from sqlalchemy import Connection, RowMapping, delete, exists, func, select, update
+from sqlalchemy import ColumnElement, Connection, RowMapping, and_, case, delete, exists, func, select, update
 
 from epista.server.stores.assets import chunks, starting_with
 from epista.server.stores.tables import (
@@ -54,11 +54,52 @@ def mark_damaged(tx: Connection, blob_id: int, at: int | None) -> None:
     tx.execute(update(blobs).where(blobs.c.id == blob_id).values(damaged_at=at))
 
 
-def unneeded(tx: Connection, before: int) -> list[RowMapping]:
-    """Return blobs that no version needs, and that nobody sent again since *before*."""
+def _is_unneeded(before: int) -> ColumnElement[bool]:
+    """The filter for blobs that no version needs, and that nobody sent again since *before*."""
     needed = exists().where(versions.c.blob_id == blobs.c.id)
     fresh = exists().where(uploads.c.blob_id == blobs.c.id, uploads.c.at > before)
-    return list(tx.execute(select(blobs).where(~needed, ~fresh, blobs.c.created_at <= before)).mappings())
+    return and_(~needed, ~fresh, blobs.c.created_at <= before)
+
+
+def unneeded(tx: Connection, before: int, *, after: int, limit: int) -> list[int]:
+    """Return the ids of the next blobs that no version needs, and that nobody sent again since *before*."""
+    found = select(blobs.c.id).where(_is_unneeded(before), blobs.c.id > after).order_by(blobs.c.id).limit(limit)
+    return list(tx.execute(found).scalars())
+
+
+def still_unneeded(tx: Connection, before: int, blob_ids: Sequence[int]) -> list[RowMapping]:
+    """Return those of the blobs that are unneeded now."""
+    return [
+        row
+        for some in chunks(blob_ids)
+        for row in tx.execute(select(blobs).where(blobs.c.id.in_(some), _is_unneeded(before))).mappings()
+    ]
+
+
+class Share(NamedTuple):
+    """What of an object is needed."""
+
+    blobs: int
+    size: int
+    is_pack: bool
+    is_damaged: bool
+
+
+def shares(tx: Connection, names: Sequence[str], before: int) -> dict[str, Share]:
+    """Return what is needed of those of the objects that rows know."""
+    found: dict[str, Share] = {}
+    needed = case((_is_unneeded(before), 0), else_=1)
+    for some in chunks(names):
+        counted = select(
+            blobs.c.object,
+            func.sum(needed),
+            func.sum(needed * blobs.c.size),
+            func.max(blobs.c.offset),
+            func.count(blobs.c.damaged_at),
+        )
+        rows = tx.execute(counted.where(blobs.c.object.in_(some)).group_by(blobs.c.object))
+        found.update((name, Share(int(n), int(size), end > 0, damaged > 0)) for name, n, size, end, damaged in rows)
+    return found
 
 
 def forget(tx: Connection, blob_ids: Sequence[int]) -> None:
@@ -154,6 +195,20 @@ def lying_in(tx: Connection, names: Collection[str]) -> list[Piece]:
         lying = _PIECES.where(blobs.c.object.in_(some)).order_by(blobs.c.object, blobs.c.offset)
         found += [Piece(*row) for row in tx.execute(lying)]
     return found
+
+
+def is_unmoved(tx: Connection, pieces: Sequence[Piece]) -> bool:
+    """Whether all of the blobs still lie where they were found."""
+    return all(
+        len(set(tx.execute(_PIECES.where(blobs.c.id.in_([one.id for one in some]))).all()) & {tuple(one) for one in some})
+        == len(some)
+        for some in chunks(pieces)
+    )
+
+
+def forget_replies(tx: Connection, before: int) -> None:
+    """Remove the replies that were kept for a retry since before a moment."""
+    tx.execute(delete(replies).where(replies.c.at < before))
 
 
 def repoint(tx: Connection, moved: Sequence[Moved], *, at: int) -> None:
