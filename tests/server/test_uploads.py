@@ -16,6 +16,7 @@ import pytest
 import requests
 
 from epista.server.config import Config
+from epista.server.services.uploads import Uploads
 from tests.makers import Api, Clock, Server, sha256
 
 PART = 64 * 1024
@@ -158,6 +159,33 @@ def test_content_that_is_not_what_was_announced_is_recorded_nowhere(server: Serv
         assert problem(complete(api, upload)) == (404, "not_found")
     assert api.ok(api.post("~/blobs/missing", sha256=[sha256(CONTENT)]))["sha256"] == [sha256(CONTENT)]
     assert left(server) == []
+
+
+def test_who_announced_something_else_takes_nothing_from_who_was_faster(
+    server: Server, api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = sha256(b"other content")
+    upload = begin(api)
+    for number in range(1, 7):
+        api.ok(put(api, upload, number))
+    arrived, faster = threading.Event(), threading.Event()
+    give_up = Uploads._give_up
+
+    def late(self: Uploads, *given: Any) -> None:
+        arrived.set()
+        assert faster.wait(60)
+        give_up(self, *given)
+
+    monkeypatch.setattr(Uploads, "_give_up", late)
+    with ThreadPoolExecutor(1) as beside:
+        mistaken = beside.submit(complete, api, upload, sha256=other)
+        assert arrived.wait(60)
+        first = complete(api, upload)
+        asset = api.ok(api.post("~/objects", objects=[{"key": "large.bin", "sha256": sha256(CONTENT)}]))["assets"][0]
+        faster.set()
+        assert api.ok(mistaken.result()) == api.ok(first)
+
+    assert api.get(f"~/versions/{asset['version']}/content").content == CONTENT
 
 
 def test_a_part_that_is_there_stays_as_it_is(api: Api) -> None:

@@ -270,9 +270,7 @@ class Uploads:
     def _finish(self, actor: Actor, wanted: wire.CompleteUpload, found: RowMapping, stored: Stored) -> wire.CompletedUpload:
         for announced in (wanted.sha256, found["announced"]):
             if announced not in (None, stored.sha256):
-                self._all.catalog.write(lambda tx: rows.forget(tx, [found["id"]]))
-                self._all.blobs.delete(stored.object)
-                self._frontiers.drop(found["uid"])
+                self._give_up(found, stored)
                 raise IntegrityError(
                     f"the parts together have the sha256 {stored.sha256}, but {announced} was announced; the upload is given up",
                     hint="send the content again",
@@ -306,6 +304,20 @@ class Uploads:
             self._all.blobs.delete(stored.object)
         self._frontiers.drop(found["uid"])
         return done
+
+    def _give_up(self, upload: RowMapping, stored: Stored) -> None:
+        """Forget an upload that is not what it should be, unless another request completed it, whose blob these bytes are."""
+
+        def work(tx: Connection) -> bool:
+            now = rows.by_uid(tx, upload["workspace_id"], upload["uid"])
+            if now is None or now["sha256"] is not None:
+                return False
+            rows.forget(tx, [upload["id"]])
+            return True
+
+        if self._all.catalog.write(work):
+            self._all.blobs.delete(stored.object)
+        self._frontiers.drop(upload["uid"])
 
     def _read_along(self, upload: RowMapping) -> None:
         """Hash what has come in order, while it is still in memory: two parts at most, for this one's sender waits."""
