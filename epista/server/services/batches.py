@@ -39,6 +39,9 @@ from epista.server.stores import batches
 PIECE_BYTES = 8 * 1024 * 1024
 """How much text and metadata one piece of a part has before the next begins."""
 
+MOST_UNMADE = 100
+"""How many batches one user has under way in a workspace at most; another one ends the one that was touched the longest ago."""
+
 _MOST_VIOLATIONS = 1000
 
 
@@ -82,6 +85,9 @@ class Batches:
             found, now = batches.find(tx, mine), self._all.clock()
             if found is not None and found["made_at"] is not None:
                 raise ConflictError("this batch is committed already", hint="begin another one")
+            if found is None:
+                # What broke off stays for a day, counts against no quota, and must not pile up.
+                batches.keep_newest(tx, mine, MOST_UNMADE - 1)
             batch_id = batches.add(tx, mine, at=now) if found is None else found["id"]
             batches.set_part(tx, batch_id, head.part, list(_pieces(aside)), at=now)
             details = {"batch": uid, "part": head.part, "count": len(aside), "blobs": len(ids)}
@@ -95,6 +101,9 @@ class Batches:
 
         def work(tx: Connection, access: Access) -> Done:
             batch_id, is_made = self._batch(tx, actor, access, wanted.batch)
+            there = batches.parts(tx, batch_id)
+            if there > wanted.parts or (is_made and there != wanted.parts):
+                raise InvalidRequestError(f"the batch has {there:,} parts, and {wanted.parts:,} are to be committed")
             if not is_made:
                 self._make(tx, actor, access, wanted, batch_id, checked)
             return Done()
