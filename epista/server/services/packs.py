@@ -17,6 +17,9 @@ from epista.server.stores.assets import is_object_known
 PACK_BYTES = 8 * 1024 * 1024
 """How many bytes a new pack has at most, and the most of them that are in memory at once."""
 
+HEADER_BYTES = 64
+"""What a frame says of each of its objects, roughly: that alone makes no pack of tiny ones sparse."""
+
 PACK_BLOBS = 10_000
 """How many blobs a new pack has at most, as one transaction moves them all."""
 
@@ -35,7 +38,9 @@ class _Changed(Exception):
 
 def is_sparse(size: int, needed: care.Share) -> bool:
     """Whether a pack of *size* bytes shall be rewritten. One with damaged blobs stays as it is: it is all there is of them."""
-    return needed.is_pack and not needed.is_damaged and needed.blobs > 0 and needed.size * 2 < size
+    if not needed.is_pack or needed.is_damaged or needed.blobs == 0:
+        return False
+    return (needed.size + HEADER_BYTES * needed.blobs) * 2 < size
 
 
 def compact(resources: Resources, actor: Actor, sparse: Sequence[Sparse]) -> tuple[int, int]:
