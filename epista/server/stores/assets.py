@@ -269,7 +269,8 @@ def in_the_way(tx: Connection, workspace_id: int, keys: Sequence[str], folders: 
         return None
     # Most often there is nothing at all where new keys come; else each is asked about.
     between = and_(assets.c.key > min(keys), assets.c.key < max(keys) + "0")
-    if tx.execute(select(assets.c.key).where(live, between).limit(1)).first() is None:
+    # In order, or a planner that expects many would rather look through every row until it meets one.
+    if tx.execute(select(assets.c.key).where(live, between).order_by(assets.c.key).limit(1)).first() is None:
         return None
     for some in chunks(keys):
         ranges = [(key + "/", key + "0") for key in some]
