@@ -47,6 +47,7 @@ from epista.server.services.signing_keys import SigningKeys
 from epista.server.services.tokens import Owner, Tokens
 from epista.server.services.uploads import Uploads
 from epista.server.services.usage import Usage
+from epista.server.services.versions import Versions
 from epista.server.services.workspaces import Workspaces
 from epista.server.stores import moments
 from epista.server.stores.blobs import BlobStore
@@ -77,8 +78,9 @@ def create_app(config: Config, *, owner: Owner | None = None, clock: moments.Clo
     )
 
     tokens = Tokens(resources, owner)
-    assets, objects = Assets(resources), Objects(resources)
-    batches = Batches(resources, objects)
+    versions = Versions(resources)
+    assets, objects = Assets(resources), Objects(resources, versions)
+    batches = Batches(resources, versions)
     frames = Frames(resources, objects, batches)
     links = Links(resources, tokens)
     uploads = Uploads(resources, objects)

@@ -30,8 +30,8 @@ from epista.server.access.actors import Actor
 from epista.server.routes import conditions, decode, problems
 from epista.server.routes.dispatch import Door, read_body
 from epista.server.services.assets import Assets
+from epista.server.services.contents import Content, Contents
 from epista.server.services.links import Links
-from epista.server.services.objects import Content, Objects
 from epista.server.services.uploads import Uploads
 from epista.server.stores.blobs import CHUNK, BlobStore
 
@@ -164,7 +164,7 @@ class _Coming(Raw):
 class Upload(_Coming):
     """Bytes come in, into a blob."""
 
-    def __init__(self, row: Endpoint, door: Door, service: Objects) -> None:
+    def __init__(self, row: Endpoint, door: Door, service: Contents) -> None:
         super().__init__(row, door)
         self._service = service
 

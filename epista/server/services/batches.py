@@ -19,20 +19,20 @@ from epista.contract.errors import ConflictError, InvalidRequestError, NotFoundE
 from epista.contract.messages import Done
 from epista.server.access.actors import Actor
 from epista.server.access.policy import Access
-from epista.server.services import metadata_rules
+from epista.server.services import metadata_rules, words
 from epista.server.services.assets import whole
 from epista.server.services.metadata_rules import Subject
-from epista.server.services.objects import (
+from epista.server.services.resources import Resources
+from epista.server.services.versions import (
     LISTED_IN_AUDIT,
     MOST_CHECKS,
     Draft,
     Fresh,
-    Objects,
+    Versions,
     for_audit,
     refuse_edges,
     subjects_of,
 )
-from epista.server.services.resources import Resources
 from epista.server.stores import assets as rows
 from epista.server.stores import batches
 
@@ -64,20 +64,20 @@ class _Changed(Exception):
 class Batches:
     """A batch belongs to whoever sends it; nobody else sees it before it is made, and then it is made whole."""
 
-    def __init__(self, resources: Resources, objects: Objects) -> None:
+    def __init__(self, resources: Resources, versions: Versions) -> None:
         self._all = resources
-        self._objects = objects
+        self._versions = versions
 
     def set_aside(self, actor: Actor, workspace: str, head: wire.FrameHead, fresh: Fresh | None) -> None:
         """Keep the keys of one part until their batch is committed."""
         uid = str(head.batch)
-        self._objects.check(head.objects, ())
+        self._versions.check(head.objects, ())
         _refuse_disorder(head.objects, "")
-        texts = self._objects.texts(actor, workspace, head.objects, fresh)
+        texts = words.of_objects(self._all, actor, workspace, head.objects, fresh)
 
         def work(tx: Connection, access: Access) -> Done:
             ids = fresh.record(tx, access) if fresh else {}
-            blobs = self._objects.blob_ids(tx, actor, access, head.objects, ids)
+            blobs = self._versions.blob_ids(tx, actor, access, head.objects, ids)
             aside = [
                 _Aside(wanted=one, blob_id=blobs[one.sha256], text=texts.get(keys.normalise(one.key), "")) for one in head.objects
             ]
@@ -122,7 +122,7 @@ class Batches:
     def _make(
         self, tx: Connection, actor: Actor, access: Access, wanted: wire.CommitBatch, batch_id: int, checked: _Rules
     ) -> None:
-        inputs = self._objects.inputs(tx, access, wanted.inputs)
+        inputs = self._versions.inputs(tx, access, wanted.inputs)
         last, count, listed = "", 0, list[Draft]()
         for number in range(wanted.parts):
             aside = _part(tx, batch_id, number)
@@ -131,10 +131,10 @@ class Batches:
             count += len(objects)
             refuse_edges(count, wanted.inputs)
             drafts = self._drafts(tx, actor, access, aside)
-            self._objects.refuse_conflicts(tx, access, drafts)
+            self._versions.refuse_conflicts(tx, access, drafts)
             _require_checked(tx, access, number, drafts, checked)
             texts = {draft.key: one.text for draft, one in zip(drafts, aside, strict=True)}
-            made = self._objects.make(tx, actor, access, drafts, texts, inputs, wanted.notebook, note="put")
+            made = self._versions.make(tx, actor, access, drafts, texts, inputs, wanted.notebook, note="put")
             # For the receipts; what was set aside is not needed any more.
             versions = msgspec.json.encode([made[draft.key] for draft in drafts])
             batches.set_part(tx, batch_id, number, [versions], at=self._all.clock())
@@ -153,7 +153,7 @@ class Batches:
         # Ids may have been given again since, if a collection removed the blob.
         there = rows.whole_blobs(tx, [one.blob_id for one in aside])
         ids = {one.wanted.sha256: one.blob_id for one in aside if there.get(one.blob_id) == one.wanted.sha256}
-        return self._objects.drafts(tx, actor, access, [one.wanted for one in aside], ids)
+        return self._versions.drafts(tx, actor, access, [one.wanted for one in aside], ids)
 
     def _check_rules(self, actor: Actor, wanted: wire.CommitBatch, checked: _Rules) -> None:
         broken: list[dict[str, str]] = []

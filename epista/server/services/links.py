@@ -14,7 +14,7 @@ from epista.server.access.actors import Actor, Request
 from epista.server.access.links import Ticket
 from epista.server.access.policy import Access
 from epista.server.services import signing_keys
-from epista.server.services.objects import Content, content_of
+from epista.server.services.contents import Content, content_of
 from epista.server.services.resources import Resources
 from epista.server.services.tokens import Tokens
 from epista.server.stores import moments

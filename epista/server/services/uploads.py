@@ -25,7 +25,7 @@ from epista.server.access import secrets
 from epista.server.access.actors import Actor
 from epista.server.access.policy import Access
 from epista.server.services import usage
-from epista.server.services.objects import Objects
+from epista.server.services.contents import Contents
 from epista.server.services.resources import Resources
 from epista.server.stores import assets, moments
 from epista.server.stores import uploads as rows
@@ -74,9 +74,9 @@ class Arriving:
 class Uploads:
     """An upload belongs to the user who began it, and others do not see it, save for admins who clean up."""
 
-    def __init__(self, resources: Resources, objects: Objects) -> None:
+    def __init__(self, resources: Resources, contents: Contents) -> None:
         self._all = resources
-        self._objects = objects
+        self._contents = contents
         self._frontiers = _Frontiers()
 
     def create(self, actor: Actor, wanted: wire.CreateUpload) -> wire.Upload:
@@ -84,7 +84,7 @@ class Uploads:
         with self._all.read(actor, "write", wanted.workspace) as (tx, access):
             self._refuse_more(tx, actor, access)
             usage.refuse_early(tx, access, wanted.size_bytes)
-        self._objects.refuse_size(wanted.size_bytes)
+        self._contents.refuse_size(wanted.size_bytes)
         unfinished = self._all.blobs.begin(wanted.size_bytes)
 
         def work(tx: Connection, access: Access) -> wire.Upload:

@@ -1,0 +1,186 @@
+"""Contents come in, and their places are told: bytes without a name, which versions point at."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, RowMapping
+
+from epista.contract import formats
+from epista.contract import objects as wire
+from epista.contract.errors import (
+    ForbiddenError,
+    IntegrityError,
+    NotFoundError,
+    TooLargeError,
+)
+from epista.server.access.actors import Actor
+from epista.server.access.policy import Access
+from epista.server.services import usage
+from epista.server.services.resources import Resources
+from epista.server.stores import assets as rows
+from epista.server.stores.blobs import Incoming, Stored
+from epista.server.stores.local import LocalBlobs
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Content:
+    """Where the bytes of a version lie, and what to call them."""
+
+    object: str
+    offset: int
+    size: int
+    sha256: str
+    name: str
+    media_type: str
+    is_deleted: bool
+
+
+class Contents:
+    """Bytes of a lab, to send, to read, and to copy within its folder."""
+
+    def __init__(self, resources: Resources) -> None:
+        self._all = resources
+
+    def receive(self, actor: Actor, wanted: wire.UploadBlob, size: int | None) -> Incoming:
+        """Let content come in, if the caller may write anything here; `received` ends it."""
+        with self._all.read(actor, "write", wanted.workspace) as (tx, access):
+            usage.refuse_early(tx, access, size or 0)
+        self.refuse_size(size or 0)
+        return self._all.blobs.create(size=size)
+
+    def refuse_size(self, size: int) -> None:
+        """Refuse content over the limit of the server."""
+        limit = self._all.config.max_upload_bytes
+        if size > limit:
+            raise TooLargeError(f"the object is over the limit of {limit:,} bytes", details={"limit_bytes": limit})
+
+    def received(
+        self, actor: Actor, wanted: wire.UploadBlob, incoming: Incoming, size: int | None, digest: str | None
+    ) -> wire.Blob:
+        """Keep content that has come in whole; *size* and *digest* are what the sender said of it."""
+        if size is not None and incoming.size != size:
+            raise IntegrityError(f"the body has {incoming.size:,} bytes, its Content-Length said {size:,}")
+        stored = incoming.finish()
+        if digest is not None and digest != stored.sha256:
+            self._all.blobs.delete(stored.object)
+            raise IntegrityError(
+                f"the bytes that arrived have sha256 {stored.sha256}, but {digest} was announced",
+                hint="send them again",
+                details={"sha256": stored.sha256},
+            )
+        return self._keep(actor, wanted.workspace, stored)
+
+    def missing(self, actor: Actor, wanted: wire.MissingBlobs) -> wire.Missing:
+        """Say which contents have to be sent."""
+        with self._all.read(actor, "write", wanted.workspace) as (tx, access):
+            known = known_to(tx, actor, access, wanted.sha256)
+        self._all.note(actor, access.workspace_id, f"{len(wanted.sha256)} contents")
+        return wire.Missing(sha256=tuple(digest for digest in wanted.sha256 if digest not in known))
+
+    def stage(self, actor: Actor, wanted: wire.StageBlob) -> wire.Stage:
+        """Give the owner of an embedded lab a file to copy bytes into."""
+        with self._all.read(actor, "write", wanted.workspace) as (_, access):
+            folder = self._folder(actor)
+        name, path = folder.stage()
+        self._all.note(actor, access.workspace_id, name)
+        return wire.Stage(stage=name, path=str(path))
+
+    def take_staged(self, actor: Actor, wanted: wire.TakeStaged) -> wire.Blob:
+        """Take in a staged file: the server hashes the copy it owns, because the source may change."""
+        with self._all.read(actor, "write", wanted.workspace) as (tx, access):
+            folder = self._folder(actor)
+            # Asked before the stage, which a first try has taken away.
+            if (kept := self._all.kept(tx, actor, wire.Blob)) is not None:
+                self._all.note(actor, access.workspace_id, "", {"repeats": actor.request.idempotency_key})
+                return kept
+        stored = folder.take(wanted.stage, self._all.config.max_upload_bytes)
+        if stored.size > self._all.config.max_upload_bytes:
+            folder.delete(stored.object)
+        self.refuse_size(stored.size)
+        return self._keep(actor, wanted.workspace, stored)
+
+    def locate(self, actor: Actor, wanted: wire.LocateBlob) -> wire.Location:
+        """Tell the owner of an embedded lab where in the folder the bytes of a version lie."""
+        with self._all.read(actor, "read", wanted.workspace) as (tx, access):
+            folder = self._folder(actor)
+            found = content_of(tx, access, wanted.version)
+        if found.offset:
+            raise NotFoundError("these bytes have no file of their own", hint="read them through the server: objects.content")
+        self._all.note(actor, access.workspace_id, wanted.version)
+        path = str(folder.path(found.object).absolute())
+        return wire.Location(path=path, offset=found.offset, size_bytes=found.size, sha256=found.sha256)
+
+    def content(self, actor: Actor, wanted: wire.ReadContent) -> Content:
+        """Return where the bytes of a version lie, for whoever may read its asset."""
+        with self._all.read(actor, "read", wanted.workspace) as (tx, access):
+            found = content_of(tx, access, wanted.version)
+        self._all.note(actor, access.workspace_id, found.name, {"version": wanted.version})
+        return found
+
+    def _folder(self, actor: Actor) -> LocalBlobs:
+        """Return the folder with the bytes of an embedded lab, which only its user may touch."""
+        store = self._all.blobs
+        if not actor.is_local or not isinstance(store, LocalBlobs):
+            raise ForbiddenError("only the user of an embedded lab may touch its folder", hint="send the bytes instead")
+        return store
+
+    def _keep(self, actor: Actor, workspace: str, stored: Stored) -> wire.Blob:
+        kept = False
+
+        def work(tx: Connection, access: Access) -> wire.Blob:
+            nonlocal kept
+            _, kept = rows.keep_blobs(
+                tx,
+                [rows.New(stored.sha256, stored.size, 0)],
+                object=stored.object,
+                workspace_id=access.workspace_id,
+                user_id=actor.user_id,
+                at=self._all.clock(),
+            )
+            self._all.record(tx, actor, access.workspace_id, stored.sha256, {"size_bytes": stored.size})
+            return wire.Blob(sha256=stored.sha256, size_bytes=stored.size)
+
+        try:
+            return self._all.write(actor, "write", workspace, wire.Blob, work)
+        except BaseException:
+            kept = False
+            raise
+        finally:
+            # The content was there already, or could not be recorded: the new copy is one too many. If the commit failed
+            # in doubt, the row may point at it, so only a copy that no row can know is removed.
+            if not kept and not self._is_recorded(stored):
+                self._all.blobs.delete(stored.object)
+
+    def _is_recorded(self, stored: Stored) -> bool:
+        # Asked by a write, which waits for every commit that is under way, also for one whose answer was lost.
+        return self._all.catalog.write(lambda tx: rows.is_object_known(tx, stored.object))
+
+
+def content_of(tx: Connection, access: Access, version: str) -> Content:
+    """Return where the bytes of a version lie, also of a deleted asset, so that a download that has begun can end."""
+    row = rows.blob_of(tx, access.workspace_id, access.experiments, version)
+    if row is None:
+        raise NotFoundError(f"no version {version!r}", hint="epista history KEY")
+    known = formats.BY_NAME.get(row["format"], formats.UNKNOWN)
+    return Content(
+        object=row["object"],
+        offset=row["offset"],
+        size=row["size"],
+        sha256=row["sha256"],
+        name=row["name"],
+        media_type="application/gzip" if formats.is_gzipped(row["key"]) else known.media_type,
+        is_deleted=row["deleted_at"] is not None,
+    )
+
+
+def known_to(tx: Connection, actor: Actor, access: Access, sha256: Sequence[str]) -> dict[str, RowMapping]:
+    """Return what the caller may point at among *sha256*."""
+    return rows.known_blobs(
+        tx,
+        workspace_id=access.workspace_id,
+        allowed=access.experiments,
+        user_id=actor.user_id,
+        sha256=list(dict.fromkeys(sha256)),
+    )

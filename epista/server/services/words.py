@@ -1,0 +1,85 @@
+"""The words of contents, read before the transaction that indexes them, because it takes its time."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import RowMapping
+
+from epista.contract import formats, keys
+from epista.contract import objects as wire
+from epista.contract.errors import IntegrityError
+from epista.server.access.actors import Actor
+from epista.server.engines import extraction
+from epista.server.engines.extractors import Job
+from epista.server.services.contents import known_to
+from epista.server.services.resources import Resources
+from epista.server.services.versions import Fresh
+
+
+def of_objects(
+    resources: Resources, actor: Actor, workspace: str, objects: Sequence[wire.PutObject], fresh: Fresh | None
+) -> dict[str, str]:
+    """Return the words worth indexing of each key, also of contents that are not recorded yet."""
+    blobs = fresh.places() if fresh else {}
+    if older := [one.sha256 for one in objects if one.sha256 not in blobs]:
+        with resources.read(actor, "write", workspace) as (tx, access):
+            blobs |= _located(known_to(tx, actor, access, older))
+    texts: dict[str, str] = {}
+    together: dict[str, Job] = {}
+    for one in objects:
+        key = keys.normalise(one.key)
+        format = one.format or (formats.of_key(key) or formats.UNKNOWN).name
+        blob = blobs.get(one.sha256)
+        if blob is None or not extraction.needed(format, blob["size"]):
+            continue
+        path = resources.blobs.path(blob["object"])
+        if path is None:
+            texts[key] = of_blob(resources, key, blob, format, one.options)
+        else:
+            place = {"offset": blob["offset"], "size": blob["size"]}
+            together[key] = extraction.job_of(path, **place, format=format, gzipped=formats.is_gzipped(key), options=one.options)
+    found = resources.extractor.texts(list(together.values()))
+    return texts | dict(zip(together, found, strict=True))
+
+
+def of_blob(resources: Resources, key: str, blob: Mapping[str, Any], format: str, options: Mapping[str, Any]) -> str:
+    """Return the words of one content, which may lie in a store elsewhere."""
+    try:
+        with _excerpt(resources, blob, extraction.needed(format, blob["size"])) as (path, offset):
+            return resources.extractor.text(
+                path,
+                offset=offset,
+                size=blob["size"],
+                format=format,
+                gzipped=formats.is_gzipped(key),
+                options=options,
+            )
+    except IntegrityError:  # damaged bytes have no words, which `verify` says better
+        return ""
+
+
+@contextmanager
+def _excerpt(resources: Resources, blob: Mapping[str, Any], parts: Sequence[tuple[int, int]]) -> Iterator[tuple[Path, int]]:
+    """Give a file in which at least *parts* of a blob stand, and where in it the blob begins."""
+    store, object, offset = resources.blobs, blob["object"], blob["offset"]
+    if (path := store.path(object)) is not None:
+        yield path, offset
+        return
+    with tempfile.NamedTemporaryFile(prefix="epista-excerpt-") as file:
+        # The rest is a hole, which takes no room.
+        file.truncate(blob["size"])
+        for start, stop in parts:
+            file.seek(start)
+            for piece in store.read(object, offset + start, offset + stop):
+                file.write(piece)
+        file.flush()
+        yield Path(file.name), 0
+
+
+def _located(blobs: Mapping[str, RowMapping]) -> dict[str, dict[str, Any]]:
+    return {sha256: {name: row[name] for name in ("object", "offset", "size")} for sha256, row in blobs.items()}
