@@ -16,7 +16,7 @@ _MANY = 20
 
 
 @click.command()
-@click.argument("paths", nargs=-1, required=True, metavar="PATH...", type=click.Path(exists=True, path_type=Path))
+@click.argument("paths", nargs=-1, metavar="PATH...", type=click.Path(exists=True, path_type=Path))
 @click.argument("key", shell_complete=options.complete_keys)
 @options.metadata
 @click.option("--tag", "tags", multiple=True, metavar="TAG", help="A tag, in place of those there are. Can be repeated.")
@@ -51,6 +51,8 @@ def put(
     A file goes to KEY, or takes its own name below a KEY that ends in '/'; '/' alone is the root of the workspace. What is in a
     folder goes right below KEY, all or nothing. Several PATHs need a KEY that ends in '/', below which each keeps its name.
     """
+    if not paths:
+        raise click.UsageError(f"say also where {key!r} goes: a key, or '/' for the root of the workspace")
     if len(paths) > 1 and not key.endswith("/"):
         raise click.UsageError(f"several paths go into a folder: end the key with '/', as in '{key}/'")
     if (kind or format) and any(path.is_dir() for path in paths):

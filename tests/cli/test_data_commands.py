@@ -111,6 +111,18 @@ def test_a_kind_for_a_folder_is_refused(run: Run, folder: Path) -> None:
     assert run("put", "raw", "EXP-12/", "--kind", "FLOW").code == 2
 
 
+def test_a_file_without_a_key_is_told_what_is_missing(run: Run, plate: Path) -> None:
+    done = run("put", "plate1.csv")
+
+    assert (done.code, done.err.splitlines()) == (
+        2,
+        [
+            "error: say also where 'plate1.csv' goes: a key, or '/' for the root of the workspace",
+            "hint: epista put --help",
+        ],
+    )
+
+
 def test_a_path_that_is_not_there_is_a_usage_error(run: Run) -> None:
     done = run("put", "nothing.csv", "EXP-12/")
 
