@@ -16,6 +16,7 @@ from epista.server.app import create_app
 from epista.server.config import Config
 from tests.conftest import Thread
 from tests.makers import Api, Clock, Server, sha256
+from tests.server.test_purge import put_pack
 
 HOUR = 3600
 DAY = 24 * HOUR
@@ -86,6 +87,27 @@ class TestVerify:
         assert verified(api) == []
         assert api.call("GET", f"~/versions/{version}/content").content == b"damaged" * 100
         assert api.call("GET", f"~/versions/{made['version']}/content").content == b"damaged" * 100
+
+    @pytest.mark.parametrize("how", ["short", "missing"])
+    @pytest.mark.parametrize("way", ["whole", "in a frame", "in parts"])
+    def test_a_copy_that_comes_again_takes_the_place_of_lost_bytes_unasked(self, server: Server, way: str, how: str) -> None:
+        api, data = server.api(), b"lost" * 100
+        version = api.put("a.bin", data)["version"]
+        damage(file_of(server, sha256(data)), how)
+        asked = api.ok(api.post("~/blobs/missing", sha256=[sha256(data)]))["sha256"]
+
+        if way == "whole":
+            api.upload(data)
+        elif way == "in a frame":
+            put_pack(api, same=data, other=b"other")
+        else:
+            upload = api.ok(api.post("~/uploads", size_bytes=len(data)))["id"]
+            api.ok(api.call("PUT", f"~/uploads/{upload}/parts/1", data=data))
+            api.ok(api.post(f"~/uploads/{upload}/complete"))
+
+        assert asked == [sha256(data)]
+        assert api.call("GET", f"~/versions/{version}/content").content == data
+        assert verified(api) == []
 
     def test_bytes_that_were_put_back_by_hand_are_whole_again(self, server: Server) -> None:
         api = server.api()

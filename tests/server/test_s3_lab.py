@@ -56,6 +56,17 @@ def test_what_is_put_is_fetched(http_ws: epista.Workspace, server: Server, store
     assert not (server.folder / "blobs").exists() or list((server.folder / "blobs").iterdir()) == []
 
 
+def test_a_copy_that_comes_again_takes_the_place_of_a_lost_object(
+    http_ws: epista.Workspace, server: Server, store: BlobStore
+) -> None:
+    http_ws.put("a.bin", b"lost")
+    store.delete(object_of(server, b"lost"))
+
+    http_ws.put("b.bin", b"lost")
+
+    assert (http_ws("a.bin"), http_ws("b.bin")) == (b"lost", b"lost")
+
+
 def test_a_part_of_a_version_is_read(server: Server) -> None:
     api = server.api()
     version = api.put("a.bin", LARGE)["version"]

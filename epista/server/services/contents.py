@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, RowMapping
@@ -75,7 +75,8 @@ class Contents:
     def missing(self, actor: Actor, wanted: wire.MissingBlobs) -> wire.Missing:
         """Say which contents have to be sent."""
         with self._all.read(actor, "write", wanted.workspace) as (tx, access):
-            known = known_to(tx, actor, access, wanted.sha256)
+            found = known_to(tx, actor, access, wanted.sha256)
+        known = {row["sha256"] for row in there(self._all, found.values())}
         self._all.note(actor, access.workspace_id, f"{len(wanted.sha256)} contents")
         return wire.Missing(sha256=tuple(digest for digest in wanted.sha256 if digest not in known))
 
@@ -127,13 +128,15 @@ class Contents:
         return store
 
     def _keep(self, actor: Actor, workspace: str, stored: Stored) -> wire.Blob:
-        kept = False
+        new = [rows.New(stored.sha256, stored.size, 0)]
+        kept: rows.Kept | None = None
+        is_kept = False
 
         def work(tx: Connection, access: Access) -> wire.Blob:
             nonlocal kept
-            _, kept = rows.keep_blobs(
+            kept = rows.keep_blobs(
                 tx,
-                [rows.New(stored.sha256, stored.size, 0)],
+                new,
                 object=stored.object,
                 workspace_id=access.workspace_id,
                 user_id=actor.user_id,
@@ -143,19 +146,46 @@ class Contents:
             return wire.Blob(sha256=stored.sha256, size_bytes=stored.size)
 
         try:
-            return self._all.write(actor, "write", workspace, wire.Blob, work)
-        except BaseException:
-            kept = False
-            raise
+            done = self._all.write(actor, "write", workspace, wire.Blob, work)
+            is_kept = kept is not None and is_needed(self._all, kept, new, stored.object)
+            return done
         finally:
             # The content was there already, or could not be recorded: the new copy is one too many. If the commit failed
             # in doubt, the row may point at it, so only a copy that no row can know is removed.
-            if not kept and not self._is_recorded(stored):
+            if not is_kept and not self._is_recorded(stored):
                 self._all.blobs.delete(stored.object)
 
     def _is_recorded(self, stored: Stored) -> bool:
         # Asked by a write, which waits for every commit that is under way, also for one whose answer was lost.
         return self._all.catalog.write(lambda tx: rows.is_object_known(tx, stored.object))
+
+
+def is_needed(resources: Resources, kept: rows.Kept, new: Sequence[rows.New], object: str) -> bool:
+    """
+    Whether anything in *object* is needed, after the commit that recorded it.
+
+    Before a copy of what was there already is thrown away, the store is asked whether it still has the other one; where it has
+    not, the copy takes its place. Asked once for each object, and not in the commit, where others would wait for the answer.
+    """
+    sizes = {name: resources.blobs.size(name) for name in kept.elsewhere}
+    lost = [name for name, size in sizes.items() if size is None or size < kept.elsewhere[name]]
+    if not lost:
+        return kept.is_needed
+    return resources.catalog.write(lambda tx: rows.replace_blobs(tx, new, lost, object=object))
+
+
+def there(resources: Resources, found: Iterable[RowMapping]) -> list[RowMapping]:
+    """Return the blobs that lie where their rows say, as far as that costs nothing to know: in a folder."""
+    sizes: dict[str, int | None] = {}
+
+    def is_there(row: RowMapping) -> bool:
+        name = row["object"]
+        if name not in sizes:
+            sizes[name] = None if resources.blobs.path(name) is None else resources.blobs.size(name) or 0
+        size = sizes[name]
+        return size is None or row["offset"] + row["size"] <= size
+
+    return [row for row in found if is_there(row)]
 
 
 def content_of(tx: Connection, access: Access, version: str) -> Content:

@@ -14,6 +14,7 @@ from epista.contract.assets import Asset
 from epista.contract.errors import InvalidRequestError, TooLargeError
 from epista.server.access.actors import Actor
 from epista.server.access.policy import Access
+from epista.server.services import contents
 from epista.server.services.batches import Batches
 from epista.server.services.objects import Objects
 from epista.server.services.resources import Resources
@@ -60,7 +61,7 @@ class Frames:
         is_kept = False
         try:
             sent = self._act(actor, wanted, head, fresh) if head.objects else self._keep(actor, wanted, fresh)
-            is_kept = fresh.is_needed
+            is_kept = fresh.is_needed()
             return sent
         finally:
             # All of it was there already, or nothing could be recorded. If the commit failed in doubt, rows may point into the
@@ -99,7 +100,7 @@ class Frames:
         uids = list(dict.fromkeys(wanted.versions))
         with self._all.read(actor, "read", wanted.workspace) as (tx, access):
             found = rows.small_blobs(tx, access.workspace_id, access.experiments, uids, frames.SMALL_BYTES)
-        there = self._there(found)
+        there = contents.there(self._all, found)
         details = {"versions": uids[:_LISTED_IN_AUDIT], "count": len(uids)}
         self._all.note(actor, access.workspace_id, f"{len(there)} contents", details)
         return self._stream(there)
@@ -118,17 +119,6 @@ class Frames:
             yield b"".join(piece[max(0, start - at) : stop - at] for start, stop in spans if start < after)
             spans = [span for span in spans if span[1] > after]
             at = after
-
-    def _there(self, found: Sequence[RowMapping]) -> list[RowMapping]:
-        """Return what lies where its row says, as far as that costs nothing to know: one lost pack must not break the answer."""
-        sizes: dict[str, int | None] = {}
-        for name in {row["object"] for row in found}:
-            path = self._all.blobs.path(name)
-            try:
-                sizes[name] = path.stat().st_size if path else None
-            except OSError:
-                sizes[name] = 0
-        return [row for row in found if (size := sizes[row["object"]]) is None or row["offset"] + row["size"] <= size]
 
     def _is_known(self, object: str) -> bool:
         # Asked by a write, which waits for every commit that is under way, also for one whose answer was lost.
@@ -149,22 +139,26 @@ class _Fresh:
         self._actor = actor
         self.placed = placed
         self.pack = pack
-        self.is_needed = False
+        self._new = [rows.New(one.sha256, one.size, one.offset) for one in placed]
+        self._kept: rows.Kept | None = None
+
+    def is_needed(self) -> bool:
         """Whether rows point into the pack, once the transaction is committed."""
+        return self._kept is not None and contents.is_needed(self._all, self._kept, self._new, self.pack.object)
 
     def places(self) -> dict[str, dict[str, Any]]:
         return {one.sha256: {"object": self.pack.object, "offset": one.offset, "size": one.size} for one in self.placed}
 
     def record(self, tx: Connection, access: Access) -> dict[str, int]:
-        ids, self.is_needed = rows.keep_blobs(
+        self._kept = rows.keep_blobs(
             tx,
-            [rows.New(one.sha256, one.size, one.offset) for one in self.placed],
+            self._new,
             object=self.pack.object,
             workspace_id=access.workspace_id,
             user_id=self._actor.user_id,
             at=self._all.clock(),
         )
-        return ids
+        return self._kept.ids
 
 
 def _runs(found: Sequence[RowMapping]) -> Iterator[list[RowMapping]]:

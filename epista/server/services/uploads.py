@@ -25,7 +25,7 @@ from epista.server.access import secrets
 from epista.server.access.actors import Actor
 from epista.server.access.policy import Access
 from epista.server.services import usage
-from epista.server.services.contents import Contents
+from epista.server.services.contents import Contents, is_needed
 from epista.server.services.resources import Resources
 from epista.server.stores import assets, moments
 from epista.server.stores import uploads as rows
@@ -277,29 +277,29 @@ class Uploads:
                     details={"sha256": stored.sha256},
                 )
 
-        is_new = False
+        new = [assets.New(stored.sha256, stored.size, 0)]
+        kept: assets.Kept | None = None
 
         def work(tx: Connection, access: Access) -> wire.CompletedUpload:
-            nonlocal is_new
+            nonlocal kept
             now = _own(tx, actor, access, wanted.upload)
             if now["sha256"] is None:
-                _, is_new = assets.keep_blobs(
+                kept = assets.keep_blobs(
                     tx,
-                    [assets.New(stored.sha256, stored.size, 0)],
+                    new,
                     object=stored.object,
                     workspace_id=access.workspace_id,
                     user_id=actor.user_id,
                     at=self._all.clock(),
                 )
                 rows.complete(tx, found["id"], stored.sha256)
-            else:
-                is_new = True  # by another request, which also knows whether these bytes were needed
+            # Else another request was faster, which also knows whether these bytes are needed.
             details = {"sha256": stored.sha256, "size_bytes": stored.size}
             self._all.record(tx, actor, access.workspace_id, wanted.upload, details)
             return _completed(found, stored.sha256)
 
         done = self._all.write(actor, "write", wanted.workspace, wire.CompletedUpload, work)
-        if not is_new:
+        if kept is not None and not is_needed(self._all, kept, new, stored.object):
             # The content was there already. After a commit that failed nothing is removed: the next try needs the bytes.
             self._all.blobs.delete(stored.object)
         self._frontiers.drop(found["uid"])

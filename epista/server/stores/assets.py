@@ -313,25 +313,33 @@ class New(NamedTuple):
     """Where in its object it begins."""
 
 
-def keep_blobs(
-    tx: Connection, new: Sequence[New], *, object: str, workspace_id: int, user_id: int, at: int
-) -> tuple[dict[str, int], bool]:
-    """Record contents and who sent them; return their ids, and whether any of them is kept where it lies in *object*."""
+class Kept(NamedTuple):
+    """What became of contents that have come in."""
+
+    ids: dict[str, int]
+    is_needed: bool
+    """Whether any of them is kept where it lies."""
+    elsewhere: dict[str, int]
+    """In which objects those lie that were there already, and up to where, as rows say."""
+
+
+def keep_blobs(tx: Connection, new: Sequence[New], *, object: str, workspace_id: int, user_id: int, at: int) -> Kept:
+    """Record contents, which lie in *object*, and who sent them."""
     ids: dict[str, int] = {}
     damaged: set[str] = set()
+    elsewhere: dict[str, int] = {}
     for some in chunks(new):
-        known = select(blobs.c.id, blobs.c.sha256, blobs.c.damaged_at).where(blobs.c.sha256.in_([one.sha256 for one in some]))
-        for row in tx.execute(known):
+        for row in tx.execute(select(blobs).where(blobs.c.sha256.in_([one.sha256 for one in some]))):
             ids[row.sha256] = row.id
             if row.damaged_at is not None:
                 damaged.add(row.sha256)
+            else:
+                elsewhere[row.object] = max(row.offset + row.size, elsewhere.get(row.object, 0))
     sent_before = and_(uploads.c.workspace_id == workspace_id, uploads.c.user_id == user_id)
     for known_ids in chunks(list(ids.values())):
         tx.execute(delete(uploads).where(sent_before, uploads.c.blob_id.in_(known_ids)))
-    if healed := [one for one in new if one.sha256 in damaged]:
-        # The content has come again whole: it heals the damaged blob, for every version that needs it.
-        heal = update(blobs).where(blobs.c.sha256 == bindparam("whole")).values(offset=bindparam("start"))
-        tx.execute(heal.values(object=object, damaged_at=None), [{"whole": one.sha256, "start": one.offset} for one in healed])
+    healed = [one for one in new if one.sha256 in damaged]
+    _heal(tx, healed, object)
     added = [one for one in new if one.sha256 not in ids]
     if added:
         rows = [{**one._asdict(), "object": object, "created_at": at} for one in added]
@@ -339,7 +347,24 @@ def keep_blobs(
     if ids:
         mine = {"workspace_id": workspace_id, "user_id": user_id, "at": at}
         tx.execute(insert(uploads), [{"blob_id": blob_id, **mine} for blob_id in ids.values()])
-    return ids, bool(added or healed)
+    return Kept(ids, bool(added or healed), elsewhere)
+
+
+def replace_blobs(tx: Connection, new: Sequence[New], lost: Collection[str], *, object: str) -> bool:
+    """Let contents that lie in *object* take the place of what lay in *lost* ones; return whether the object is needed now."""
+    places: dict[str, str] = {}
+    for some in chunks([one.sha256 for one in new]):
+        found = tx.execute(select(blobs.c.sha256, blobs.c.object).where(blobs.c.sha256.in_(some)))
+        places.update((row.sha256, row.object) for row in found)
+    _heal(tx, [one for one in new if places.get(one.sha256) in lost], object)
+    return is_object_known(tx, object)
+
+
+def _heal(tx: Connection, whole: Sequence[New], object: str) -> None:
+    """Point blobs at contents that have come again whole, which heals them for every version that needs them."""
+    if whole:
+        heal = update(blobs).where(blobs.c.sha256 == bindparam("whole")).values(offset=bindparam("start"))
+        tx.execute(heal.values(object=object, damaged_at=None), [{"whole": one.sha256, "start": one.offset} for one in whole])
 
 
 def whole_blobs(tx: Connection, ids: Sequence[int]) -> dict[int, str]:

@@ -93,6 +93,9 @@ class BlobStore(Protocol):
             UnavailableError: the store does not answer.
         """
 
+    def size(self, object: str) -> int | None:
+        """Return how many bytes an object has; None if it is missing."""
+
     def delete(self, object: str) -> None:
         """Remove an object; a missing one is fine."""
 

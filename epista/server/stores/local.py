@@ -179,6 +179,13 @@ class LocalBlobs:
         """Yield a part of an object, as `BlobStore.read` says."""
         return _read(self.path(object), start, stop)
 
+    def size(self, object: str) -> int | None:
+        """Return how many bytes an object has; None if it is missing."""
+        try:
+            return self.path(object).stat().st_size
+        except FileNotFoundError:
+            return None
+
     def delete(self, object: str) -> None:
         """Remove an object; a missing one is fine."""
         self.path(object).unlink(missing_ok=True)

@@ -35,6 +35,11 @@ class MemoryBlobs:
         if len(data) < stop:
             raise cut_short()
 
+    def size(self, object: str) -> int | None:
+        """Return how many bytes an object has; None if it is missing."""
+        data, _ = self._objects.get(checked(object), (None, 0.0))
+        return None if data is None else len(data)
+
     def delete(self, object: str) -> None:
         """Remove an object; a missing one is fine."""
         self._objects.pop(checked(object), None)

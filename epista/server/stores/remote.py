@@ -90,6 +90,14 @@ class RemoteBlobs:
             raise
         return iter(found.stream(min_chunk_size=CHUNK))
 
+    def size(self, object: str) -> int | None:
+        """Return how many bytes an object has; None if it is missing."""
+        with store_errors():
+            try:
+                return obstore.head(self._store, checked(object))["size"]
+            except FileNotFoundError:
+                return None
+
     def delete(self, object: str) -> None:
         """Remove an object; a missing one is fine."""
         with store_errors():

@@ -176,6 +176,12 @@ def test_the_same_bytes_twice_are_two_objects(store: BlobStore) -> None:
     assert names(store) == {other.object}
 
 
+def test_a_store_says_how_large_an_object_is_and_that_it_is_missing(store: BlobStore) -> None:
+    one, empty = stored(store, b"three"), stored(store, b"")
+
+    assert [store.size(one.object), store.size(empty.object), store.size(new_name())] == [5, 0, None]
+
+
 def test_a_deleted_object_is_gone_and_can_be_deleted_again(store: BlobStore) -> None:
     one = stored(store, b"cells")
     store.delete(one.object)
