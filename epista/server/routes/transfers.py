@@ -29,9 +29,11 @@ from epista.contract.messages import Reply
 from epista.server.access.actors import Actor
 from epista.server.routes import conditions, decode, problems
 from epista.server.routes.dispatch import Door, read_body
+from epista.server.services import spans
 from epista.server.services.assets import Assets
 from epista.server.services.contents import Content, Contents
 from epista.server.services.links import Links
+from epista.server.services.spans import Span
 from epista.server.services.uploads import Uploads
 from epista.server.stores.blobs import CHUNK, BlobStore
 
@@ -247,7 +249,8 @@ class Download(Raw):
         headers["Content-Length"] = str(stop - start)
         if request.method == "HEAD":
             stop = start
-        pieces = self._blobs.read(content.object, content.offset + start, content.offset + stop)
+        asked = Span(content.blob_id, content.object, content.offset, start, stop)
+        pieces = spans.read(self._door.resources, [asked])
         try:
             # The first piece is read before the answer begins, so that a fault can still become a status.
             piece = await run_in_threadpool(next, pieces, b"")

@@ -14,15 +14,16 @@ from epista.contract.assets import Asset
 from epista.contract.errors import InvalidRequestError, TooLargeError
 from epista.server.access.actors import Actor
 from epista.server.access.policy import Access
-from epista.server.services import contents
+from epista.server.services import contents, spans
 from epista.server.services.batches import Batches
 from epista.server.services.objects import Objects
 from epista.server.services.resources import Resources
+from epista.server.services.spans import Span
 from epista.server.stores import assets as rows
 from epista.server.stores.blobs import Stored
 
-GAP_BYTES = 64 * 1024
-"""Bytes between two objects that are read along with them: a gap costs less than another read."""
+_LOOKS = 2
+"""How often it is looked up where contents lie: what is missing at the first look may just have moved."""
 
 _LISTED_IN_AUDIT = 50
 
@@ -98,27 +99,19 @@ class Frames:
     def read(self, actor: Actor, wanted: wire.ReadFrames) -> Iterator[bytes]:
         """Return a frame of what the caller may read of these versions; what it has not, has to be asked for by itself."""
         uids = list(dict.fromkeys(wanted.versions))
-        with self._all.read(actor, "read", wanted.workspace) as (tx, access):
-            found = rows.small_blobs(tx, access.workspace_id, access.experiments, uids, frames.SMALL_BYTES)
-        there = contents.there(self._all, found)
+        for _ in range(_LOOKS):
+            with self._all.read(actor, "read", wanted.workspace) as (tx, access):
+                found = rows.small_blobs(tx, access.workspace_id, access.experiments, uids, frames.SMALL_BYTES)
+            there = contents.there(self._all, found)
+            if len(there) == len(found):
+                break
         details = {"versions": uids[:_LISTED_IN_AUDIT], "count": len(uids)}
         self._all.note(actor, access.workspace_id, f"{len(there)} contents", details)
         return self._stream(there)
 
     def _stream(self, found: Sequence[RowMapping]) -> Iterator[bytes]:
         yield frames.header([frames.Entry(row["sha256"], row["size"]) for row in found])
-        for run in _runs(found):
-            yield from self._run(run)
-
-    def _run(self, run: Sequence[RowMapping]) -> Iterator[bytes]:
-        """Read neighbours at once, and leave out what lies between them."""
-        spans = [(row["offset"], row["offset"] + row["size"]) for row in run]
-        at = spans[0][0]
-        for piece in self._all.blobs.read(run[0]["object"], at, spans[-1][1]):
-            after = at + len(piece)
-            yield b"".join(piece[max(0, start - at) : stop - at] for start, stop in spans if start < after)
-            spans = [span for span in spans if span[1] > after]
-            at = after
+        yield from spans.read(self._all, [Span(row["id"], row["object"], row["offset"], 0, row["size"]) for row in found])
 
     def _is_known(self, object: str) -> bool:
         # Asked by a write, which waits for every commit that is under way, also for one whose answer was lost.
@@ -159,15 +152,3 @@ class _Fresh:
             at=self._all.clock(),
         )
         return self._kept.ids
-
-
-def _runs(found: Sequence[RowMapping]) -> Iterator[list[RowMapping]]:
-    """Join what lies side by side in one object."""
-    run: list[RowMapping] = []
-    for row in found:
-        if run and (row["object"] != run[0]["object"] or row["offset"] > run[-1]["offset"] + run[-1]["size"] + GAP_BYTES):
-            yield run
-            run = []
-        run.append(row)
-    if run:
-        yield run

@@ -16,8 +16,10 @@ from epista.contract.errors import IntegrityError
 from epista.server.access.actors import Actor
 from epista.server.engines import extraction
 from epista.server.engines.extractors import Job
+from epista.server.services import spans
 from epista.server.services.contents import known_to
 from epista.server.services.resources import Resources
+from epista.server.services.spans import Span
 from epista.server.services.versions import Fresh
 
 
@@ -31,6 +33,7 @@ def of_objects(
             blobs |= _located(known_to(tx, actor, access, older))
     texts: dict[str, str] = {}
     together: dict[str, Job] = {}
+    movable: dict[str, tuple[dict[str, Any], str, wire.PutObject]] = {}
     for one in objects:
         key = keys.normalise(one.key)
         format = one.format or (formats.of_key(key) or formats.UNKNOWN).name
@@ -43,18 +46,38 @@ def of_objects(
         else:
             place = {"offset": blob["offset"], "size": blob["size"]}
             together[key] = extraction.job_of(path, **place, format=format, gzipped=formats.is_gzipped(key), options=one.options)
-    found = resources.extractor.texts(list(together.values()))
-    return texts | dict(zip(together, found, strict=True))
+            if "id" in blob:
+                movable[key] = blob, format, one
+    texts |= zip(together, resources.extractor.texts(list(together.values())), strict=True)
+    # What moved before it was read is read where it lies now.
+    gone = {name for name in {blob["object"] for blob, *_ in movable.values()} if resources.blobs.size(name) is None}
+    for key, (blob, format, one) in movable.items():
+        if blob["object"] in gone:
+            texts[key] = of_blob(resources, key, blob, format, one.options)
+    return texts
 
 
 def of_blob(resources: Resources, key: str, blob: Mapping[str, Any], format: str, options: Mapping[str, Any]) -> str:
     """Return the words of one content, which may lie in a store elsewhere."""
+    place = Span(blob.get("id"), blob["object"], blob["offset"], 0, blob["size"])
+    while True:
+        text = _words(resources, place, key, format, options)
+        # In a folder, a collection may have moved the content before its words were read.
+        if text or resources.blobs.path(place.object) is None or resources.blobs.size(place.object) is not None:
+            return text
+        [now] = spans.looked_up(resources, [place])
+        if now == place:
+            return text
+        place = now
+
+
+def _words(resources: Resources, place: Span, key: str, format: str, options: Mapping[str, Any]) -> str:
     try:
-        with _excerpt(resources, blob, extraction.needed(format, blob["size"])) as (path, offset):
+        with _excerpt(resources, place, extraction.needed(format, place.stop)) as (path, offset):
             return resources.extractor.text(
                 path,
                 offset=offset,
-                size=blob["size"],
+                size=place.stop,
                 format=format,
                 gzipped=formats.is_gzipped(key),
                 options=options,
@@ -64,22 +87,21 @@ def of_blob(resources: Resources, key: str, blob: Mapping[str, Any], format: str
 
 
 @contextmanager
-def _excerpt(resources: Resources, blob: Mapping[str, Any], parts: Sequence[tuple[int, int]]) -> Iterator[tuple[Path, int]]:
-    """Give a file in which at least *parts* of a blob stand, and where in it the blob begins."""
-    store, object, offset = resources.blobs, blob["object"], blob["offset"]
-    if (path := store.path(object)) is not None:
-        yield path, offset
+def _excerpt(resources: Resources, place: Span, parts: Sequence[tuple[int, int]]) -> Iterator[tuple[Path, int]]:
+    """Give a file in which at least *parts* of a content stand, and where in it the content begins."""
+    if (path := resources.blobs.path(place.object)) is not None:
+        yield path, place.offset
         return
     with tempfile.NamedTemporaryFile(prefix="epista-excerpt-") as file:
         # The rest is a hole, which takes no room.
-        file.truncate(blob["size"])
+        file.truncate(place.stop)
         for start, stop in parts:
             file.seek(start)
-            for piece in store.read(object, offset + start, offset + stop):
+            for piece in spans.read(resources, [place._replace(start=start, stop=stop)]):
                 file.write(piece)
         file.flush()
         yield Path(file.name), 0
 
 
 def _located(blobs: Mapping[str, RowMapping]) -> dict[str, dict[str, Any]]:
-    return {sha256: {name: row[name] for name in ("object", "offset", "size")} for sha256, row in blobs.items()}
+    return {sha256: {name: row[name] for name in ("id", "object", "offset", "size")} for sha256, row in blobs.items()}

@@ -376,6 +376,15 @@ def whole_blobs(tx: Connection, ids: Sequence[int]) -> dict[int, str]:
     return found
 
 
+def places(tx: Connection, ids: Sequence[int]) -> dict[int, dict[str, Any]]:
+    """Return by id where blobs lie: ``object, offset``."""
+    found: dict[int, dict[str, Any]] = {}
+    for some in chunks(ids):
+        rows = tx.execute(select(blobs.c.id, blobs.c.object, blobs.c.offset).where(blobs.c.id.in_(some)))
+        found.update((row.id, {"object": row.object, "offset": row.offset}) for row in rows)
+    return found
+
+
 def is_object_known(tx: Connection, object: str) -> bool:
     """Whether some blob's bytes lie in that object of the store."""
     return tx.execute(select(blobs.c.id).where(blobs.c.object == object).limit(1)).first() is not None
