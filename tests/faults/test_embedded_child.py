@@ -16,6 +16,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from epista.server.stores.local import LocalBlobs
 from tests import processes
 from tests.faults import load
 
@@ -185,6 +186,13 @@ def test_children_that_found_one_lab_at_the_same_moment_all_work(tmp_path: Path,
         for server in servers:
             assert load.read_all(server.api()) == {"0.txt": b"0", "1.txt": b"1", "2.txt": b"2"}
             assert server.api().ok(server.api().get("/me"))["workspaces"] == ["lab"]
+
+
+def test_what_another_process_has_just_made_is_no_stranger_in_the_folder(tmp_path: Path) -> None:
+    LocalBlobs(tmp_path)
+
+    with processes.embedded(tmp_path) as server:
+        assert load.read_all(server.api()) == {}
 
 
 def test_a_lab_may_be_moved(lab: Path, tmp_path: Path) -> None:
