@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import msgspec
 
 from epista.client import listings
-from epista.client.listings import Listing, Pages
+from epista.client.listings import Ahead, Listing, Pages
 from epista.contract import assets as wire
 from epista.contract import keys as grammar
 from epista.contract import metadata
 from epista.contract.errors import InvalidKeyError, ValidationError
-from epista.contract.messages import Request
+from epista.contract.messages import Reply, Request
 from epista.contract.objects import DeleteAsset, DeleteFolder, Keys, Purged, PurgeVersions, RestoreAsset, SetMetadata
 from epista.serializers.json_values import to_json
 
@@ -142,6 +142,13 @@ class Level:
         return "".join(part._repr_html_() for part in (self._folders, self._assets) if part) or "<p>(nothing)</p>"
 
 
+class _Unread(Reply, frozen=True, kw_only=True):
+    """A page of assets as it came, of which only the end is known."""
+
+    assets: msgspec.Raw
+    next: str | None
+
+
 class _AssetPage(wire.AssetPage, frozen=True, kw_only=True):
     assets: tuple[AssetRef, ...]
 
@@ -242,9 +249,15 @@ def find(
 
     sizes = _growing(limit)
 
-    def fetch(after: str | None) -> _AssetPage:
+    def ask(after: str | None) -> _Unread:
         asked = msgspec.structs.replace(wanted, after=after, limit=next(sizes))
-        return here.wire.call("assets.find", asked, reply=_AssetPage)
+        return here.wire.call("assets.find", asked, reply=_Unread)
+
+    ahead = Ahead(ask)
+
+    def fetch(after: str | None) -> _AssetPage:
+        page = ahead.get(after)
+        return _AssetPage(assets=here.wire.part(page.assets, tuple[AssetRef, ...]), next=page.next)
 
     return _listing(_begun(Pages(fetch)))
 

@@ -6,14 +6,20 @@ What people named is never trusted in a table: escaped in HTML, and without cont
 
 from __future__ import annotations
 
+import contextlib
 import html
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Generic, Protocol, TypeVar, overload
 
+from epista.contract.errors import EpistaError
+
 ROWS = 25
 """How many rows a table shows."""
+
+_A_FEW = 3
+"""Who has read so many pages will read the next one, too."""
 
 
 class Page(Protocol):
@@ -53,12 +59,53 @@ class Pages(Generic[P]):
         return page
 
 
+class Ahead(Generic[P]):
+    """
+    Pages as they come, each asked for while the one before is still being read, once a few were.
+
+    A page that did not come that way is asked for again, so that what is wrong is said to whoever reads it.
+    """
+
+    def __init__(self, fetch: Callable[[str | None], P]) -> None:
+        self._fetch = fetch
+        self._asked: _Asked[P] | None = None
+        self._read = 0
+
+    def get(self, after: str | None) -> P:
+        """Return the page that begins at *after*."""
+        page = self._asked.page() if self._asked and self._asked.after == after else None
+        page = page or self._fetch(after)
+        self._read += 1
+        self._asked = _Asked(self._fetch, page.next) if page.next is not None and self._read >= _A_FEW else None
+        return page
+
+
+class _Asked(threading.Thread, Generic[P]):
+    """One page that is on its way."""
+
+    def __init__(self, fetch: Callable[[str | None], P], after: str) -> None:
+        super().__init__(name="epista-page", daemon=True)
+        self.after = after
+        self._fetch = fetch
+        self._page: P | None = None
+        self.start()
+
+    def run(self) -> None:
+        with contextlib.suppress(EpistaError):
+            self._page = self._fetch(self.after)
+
+    def page(self) -> P | None:
+        """Return it when it is here; None if it did not come, or was asked for before the process was forked."""
+        self.join()
+        return self._page
+
+
 class Listing(Sequence[T]):
     """
     A sequence whose pages are asked for as they are needed.
 
-    Iterating and indexing ask for no more than they use; ``len()`` and negative indices ask for everything. What was listed
-    once stays as it was: ask again to see what has changed since.
+    Iterating and indexing ask for no more than they use, save a page ahead in a long listing of assets; ``len()`` and negative
+    indices ask for everything. What was listed once stays as it was: ask again to see what has changed since.
     """
 
     def __init__(

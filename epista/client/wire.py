@@ -140,10 +140,14 @@ class Wire:
         as_type = cast("type[R]", reply or row.reply)
 
         def attempt() -> R:
-            response = self._request(row.method, address, headers, body, read_seconds)
-            return _decoded(response.status_code, response.headers, response.content, as_type, self.url)
+            response, text = self._request(row.method, address, headers, body, read_seconds)
+            return _decoded(response.status_code, response.headers, text, as_type, self.url)
 
         return self._persist(row, attempt)
+
+    def part(self, text: msgspec.Raw, as_type: type[T]) -> T:
+        """Decode what a reply left as it came."""
+        return _read(text, as_type, f"{self.url} answers something that is not Epista's")
 
     def open(
         self,
@@ -290,12 +294,12 @@ class Wire:
 
     def _request(
         self, method: str, address: str, headers: Mapping[str, str], body: bytes | None, read_seconds: float
-    ) -> requests.Response:
-        """Make one request for JSON, and once more if the token had to be renewed."""
+    ) -> tuple[requests.Response, bytes]:
+        """Make one request for JSON, and once more if the token had to be renewed; return the answer and its body."""
 
-        def once(secret: str | None) -> requests.Response:
+        def once(secret: str | None) -> tuple[requests.Response, bytes]:
             with self.reading(), _unwrapped():
-                return self._connected().session.request(
+                response = self._connected().session.request(
                     method,
                     address,
                     headers=headers,
@@ -303,15 +307,19 @@ class Wire:
                     auth=_Bearer(secret),
                     timeout=(CONNECT_SECONDS, read_seconds),
                     allow_redirects=False,
+                    stream=True,
                 )
+                # At once: requests itself would take a page of a megabyte apart into a hundred pieces.
+                with response:
+                    return response, response.raw.read(decode_content=True)
 
         secret = self._token.current() if self._token else None
-        response = once(secret)
+        response, text = once(secret)
         seconds = response.elapsed.total_seconds()
         self.round_trip_seconds = min(self.round_trip_seconds or seconds, seconds)
         if response.status_code == 401 and self._token and secret and self._token.renew(secret):
-            response = once(self._token.current())
-        return response
+            response, text = once(self._token.current())
+        return response, text
 
     def _exchange(
         self,
@@ -626,13 +634,15 @@ def _is_seekable(body: Any) -> bool:
 def _decoded(status: int, headers: Mapping[str, str], text: bytes, as_type: type[R], url: str) -> R:
     if not 200 <= status < 300:
         raise _problem(status, headers, text, url)
+    return _read(text, as_type, f"{url} answers something that is not Epista's ({_title(headers)})")
+
+
+def _read(text: bytes | msgspec.Raw, as_type: type[T], otherwise: str) -> T:
     try:
         return msgspec.json.decode(text, type=as_type)
     except (msgspec.DecodeError, UnicodeDecodeError):
         # Not chained: the decoder's message may quote the reply, and the reply may be a token.
-        raise ServerError(
-            f"{url} answers something that is not Epista's ({_title(headers)})", hint="is this the address of an Epista server?"
-        ) from None
+        raise ServerError(otherwise, hint="is this the address of an Epista server?") from None
 
 
 def _problem(status: int, headers: Mapping[str, str], text: bytes, url: str) -> EpistaError:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from typing import NamedTuple
 
 import pytest
 
 from epista.client import listings
-from epista.client.listings import Listing, Pages
+from epista.client.listings import Ahead, Listing, Pages
+from epista.contract.errors import UnavailableError
 
 
 class Page(NamedTuple):
@@ -59,6 +61,44 @@ def test_no_more_pages_are_asked_for_than_are_used() -> None:
     assert found[-1] == "d"
     assert (len(found), list(found)) == (4, ["a", "b", "c", "d"])
     assert source.asked == [None, "1", "2"]
+
+
+def test_whoever_read_a_few_pages_is_given_the_next_while_they_read() -> None:
+    asked = threading.Event()
+
+    class Watched(Source):
+        def __call__(self, after: str | None) -> Page:
+            if after == "3":
+                asked.set()
+            return super().__call__(after)
+
+    source = Watched(("a",), ("b",), ("c",), ("d",), ("e",))
+    ahead = Ahead(source)
+    assert [ahead.get(after).items for after in (None, "1")] == [("a",), ("b",)]
+    assert source.asked == [None, "1"]
+
+    assert ahead.get("2").items == ("c",)
+    assert asked.wait(30)
+    assert [ahead.get(after).items for after in ("3", "4")] == [("d",), ("e",)]
+    assert source.asked == [None, "1", "2", "3", "4"]
+
+
+def test_a_page_that_did_not_come_ahead_is_asked_for_again() -> None:
+    class Failing(Source):
+        def __call__(self, after: str | None) -> Page:
+            page = super().__call__(after)
+            if after == "3" and self.asked.count("3") <= 2:
+                raise UnavailableError("the lab rests")
+            return page
+
+    source = Failing(("a",), ("b",), ("c",), ("d",))
+    ahead = Ahead(source)
+    for after in (None, "1", "2"):
+        ahead.get(after)
+
+    with pytest.raises(UnavailableError, match="rests"):
+        ahead.get("3")
+    assert ahead.get("3").items == ("d",)
 
 
 def test_it_is_a_sequence() -> None:

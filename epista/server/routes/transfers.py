@@ -310,19 +310,9 @@ class KeyStream(Raw):
     async def move(self, actor: Actor, wanted: assets.ListKeys, request: Request, send: Send) -> None:
         pages = await run_in_threadpool(self._service.keys, actor, wanted)
         # The first page is read before the answer begins, so that a fault can still become a status.
-        page = await run_in_threadpool(next, pages, None)
+        page = await run_in_threadpool(next, pages, b"")
         await self._send(send, opening(200, {"Content-Type": "text/plain; charset=utf-8"}))
-        if request.method == "HEAD":
-            page = None
-        gone = asyncio.ensure_future(_until_gone(request.receive))
-        try:
-            while page is not None and not gone.done():
-                body = "".join(f"{key}\n" for key in page).encode()
-                await self._send(send, {"type": "http.response.body", "body": body, "more_body": True})
-                page = await run_in_threadpool(next, pages, None)
-            await self._send(send, {"type": "http.response.body", "body": b""})
-        finally:
-            gone.cancel()
+        await self._stream(b"" if request.method == "HEAD" else page, pages, request, send)
 
 
 async def _until_gone(receive: Receive) -> None:

@@ -9,6 +9,7 @@ Clock = Callable[[], int]
 """What tells the time; tests bring their own."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
 _LAST = datetime.max.replace(tzinfo=UTC)
 
 
@@ -19,9 +20,9 @@ def now() -> int:
 
 def of(moment: datetime) -> int:
     """Return *moment*, which knows its time zone, in microseconds; what is past the year 9999 in UTC is the end of that year."""
-    return (min(moment, _LAST) - _EPOCH) // timedelta(microseconds=1)
+    return (min(moment, _LAST) - _EPOCH) // _MICROSECOND
 
 
 def to_datetime(microseconds: int) -> datetime:
     """Return *microseconds* as an aware moment in UTC."""
-    return _EPOCH + timedelta(microseconds=microseconds)
+    return _EPOCH + microseconds * _MICROSECOND

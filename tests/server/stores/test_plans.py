@@ -12,6 +12,7 @@ from epista.server.stores import assets as rows
 from epista.server.stores.postgres import PostgresCatalog
 from epista.server.stores.search.grammar import parse
 from epista.server.stores.search.postgres import PostgresSearch
+from epista.server.stores.tables import assets
 from tests.postgres import Postgres
 
 ROWS = 20_000
@@ -64,6 +65,14 @@ def plans(engine: Engine, ask: Callable[[Connection], object]) -> list[str]:
 LISTINGS: dict[str, tuple[Callable[[Connection], object], str]] = {
     "keys": (
         lambda tx: rows.keys_after(tx, 1, None, prefix="EXP-7/", after="EXP-7/1", limit=100),
+        "assets_workspace_id_key_key",
+    ),
+    "keys as text": (
+        lambda tx: rows.lines_after(tx, 1, None, prefix="EXP-7/", after="EXP-7/1", limit=100),
+        "assets_workspace_id_key_key",
+    ),
+    "rows": (
+        lambda tx: tx.execute(rows.listed(1, None).where(assets.c.key > "EXP-7/1").order_by(assets.c.key).limit(100)),
         "assets_workspace_id_key_key",
     ),
     "level": (lambda tx: rows.level(tx, 1, None, folder="", after=None, limit=3), "assets_workspace_id_key_key"),
