@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
-from sqlalchemy import Connection, RowMapping, insert, select
+from sqlalchemy import Connection, RowMapping, bindparam, insert, select
 
 from epista.contract import formats, keys
 from epista.contract.errors import ValidationError
@@ -25,13 +25,20 @@ MAX_REPORTED = 1000
 """How many violations one error lists."""
 
 
+# Written once: every commit asks it.
+_NEWEST = (
+    select(rules, users.c.name.label("author"))
+    .join(users, users.c.id == rules.c.created_by)
+    .where(rules.c.workspace_id == bindparam("workspace_id"))
+    .order_by(rules.c.version.desc())
+    .limit(1)
+)
+
+
 def current(tx: Connection, workspace_id: int, version: int | None = None) -> RowMapping | None:
     """Return the row of the rules in force, or of an older version."""
-    found = select(rules, users.c.name.label("author")).join(users, users.c.id == rules.c.created_by)
-    found = found.where(rules.c.workspace_id == workspace_id)
-    if version is not None:
-        found = found.where(rules.c.version == version)
-    return tx.execute(found.order_by(rules.c.version.desc()).limit(1)).mappings().first()
+    found = _NEWEST if version is None else _NEWEST.where(rules.c.version == version)
+    return tx.execute(found, {"workspace_id": workspace_id}).mappings().first()
 
 
 def add(tx: Connection, *, workspace_id: int, version: int, wanted: Iterable[Rule], user_id: int, at: int) -> None:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import msgspec
-from sqlalchemy import Connection, delete, insert, select
+from sqlalchemy import Connection, bindparam, delete, insert, select
 
 from epista.contract.errors import AuthenticationError, ConflictError, EpistaError
 from epista.contract.messages import Reply, Request
@@ -44,6 +44,11 @@ MAX_DETAILS_BYTES = 16 * 1024
 _TARGETS = ("key", "ref", "path", "query", "user", "version", "id", "name", "workspace")
 
 log = logging.getLogger("epista.audit")
+
+# Written once: to put a statement together costs more than SQLite takes to answer it.
+_KEPT = select(replies).where(replies.c.user_id == bindparam("user_id"), replies.c.key == bindparam("key"))
+_FORGET = delete(replies).where(replies.c.at < bindparam("before"))
+_KEEP = insert(replies)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,7 +132,7 @@ class Resources:
         key = actor.request.idempotency_key
         if key is None:
             return None
-        row = tx.execute(select(replies).where(replies.c.user_id == actor.user_id, replies.c.key == key)).mappings().first()
+        row = tx.execute(_KEPT, {"user_id": actor.user_id, "key": key}).mappings().first()
         if row is None:
             return None
         if row["request"] != actor.request.fingerprint:
@@ -143,9 +148,9 @@ class Resources:
         if key is None:
             return done
         now = self.clock()
-        tx.execute(delete(replies).where(replies.c.at < now - REPLY_KEPT_MICROSECONDS))
+        tx.execute(_FORGET, {"before": now - REPLY_KEPT_MICROSECONDS})
         row = {"request": actor.request.fingerprint, "reply": msgspec.json.encode(done), "at": now}
-        tx.execute(insert(replies).values(user_id=actor.user_id, key=key, **row))
+        tx.execute(_KEEP, {"user_id": actor.user_id, "key": key, **row})
         return done
 
 

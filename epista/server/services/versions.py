@@ -30,8 +30,9 @@ from epista.server.services.contents import known_to
 from epista.server.services.metadata_rules import Subject
 from epista.server.services.resources import Resources
 from epista.server.stores import assets as rows
-from epista.server.stores import moments
+from epista.server.stores import moments, tables
 from epista.server.stores import usage as usage_rows
+from epista.server.stores.dialects import new_ids
 from epista.server.stores.search.index import Document
 
 MAX_OPTIONS_BYTES = 64 * 1024
@@ -251,12 +252,33 @@ class Versions:
             assets=sum(not draft.is_live for draft in changed),
             versions=len(changed),
         )
-        ids = self._asset_ids(tx, access, changed)
-        numbers = rows.last_numbers(tx, known)
-        version_ids = rows.add_versions(
+        ids = {draft.key: draft.before["asset_id"] for draft in changed if draft.before is not None}
+        new = [draft for draft in changed if draft.before is None]
+        ids |= zip((draft.key for draft in new), new_ids(tx, tables.assets, len(new)), strict=True)
+        made = dict(zip((draft.key for draft in changed), new_ids(tx, tables.versions, len(changed)), strict=True))
+        rows.add_assets(
             tx,
             [
                 {
+                    "id": ids[draft.key],
+                    "uid": secrets.identifier("as"),
+                    "workspace_id": access.workspace_id,
+                    "key": draft.key,
+                    "experiment": keys.experiment_of(draft.key),
+                    "name": keys.name_of(draft.key),
+                    "kind": draft.kind,
+                    "format": draft.format,
+                    "head_id": made[draft.key],
+                }
+                for draft in new
+            ],
+        )
+        numbers = rows.last_numbers(tx, known)
+        rows.add_versions(
+            tx,
+            [
+                {
+                    "id": made[draft.key],
                     "uid": draft.new_version,
                     "asset_id": ids[draft.key],
                     "number": numbers.get(ids[draft.key], 0) + 1,
@@ -279,43 +301,20 @@ class Versions:
             [
                 {
                     "asset_id": ids[draft.key],
-                    "head_id": version_id,
-                    "kind": draft.kind,
-                    "format": draft.format,
-                    "tags": draft.tags,
-                    "workspace_id": access.workspace_id,
+                    "new_head_id": made[draft.key],
+                    "new_kind": draft.kind,
+                    "new_format": draft.format,
                 }
-                for draft, version_id in zip(changed, version_ids, strict=True)
+                for draft in changed
+                if draft.before is not None
             ],
-            known=known,
         )
+        rows.add_tags(tx, access.workspace_id, ((ids[draft.key], draft.tags) for draft in changed))
         if inputs:
-            rows.add_inputs(tx, [*version_ids, *same.values()], inputs)
+            rows.add_inputs(tx, [*made.values(), *same.values()], inputs)
         experiments.ensure(tx, access, {keys.experiment_of(draft.key) for draft in changed}, user_id=actor.user_id, at=now)
         self.index(tx, access, [(ids[draft.key], draft) for draft in changed], texts)
-        return same | dict(zip((draft.key for draft in changed), version_ids, strict=True))
-
-    def _asset_ids(self, tx: Connection, access: Access, drafts: Sequence[Draft]) -> dict[str, int]:
-        new = [draft for draft in drafts if draft.before is None]
-        added = rows.add_assets(
-            tx,
-            [
-                {
-                    "uid": secrets.identifier("as"),
-                    "workspace_id": access.workspace_id,
-                    "key": draft.key,
-                    "experiment": keys.experiment_of(draft.key),
-                    "name": keys.name_of(draft.key),
-                    "kind": draft.kind,
-                    "format": draft.format,
-                    # Set with the version, in this transaction.
-                    "head_id": 0,
-                }
-                for draft in new
-            ],
-        )
-        ids = {draft.key: draft.before["asset_id"] for draft in drafts if draft.before is not None}
-        return ids | dict(zip((draft.key for draft in new), added, strict=True))
+        return same | made
 
     def index(self, tx: Connection, access: Access, drafts: Sequence[tuple[int, Draft]], texts: Mapping[str, str]) -> None:
         self._all.search.index(

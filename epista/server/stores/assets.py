@@ -7,6 +7,7 @@ What a caller may not see is filtered here, inside the SQL, by the experiments t
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from functools import cache
 from typing import Any, NamedTuple, TypeVar
 
 from sqlalchemy import (
@@ -16,7 +17,6 @@ from sqlalchemy import (
     RowMapping,
     Select,
     String,
-    Table,
     and_,
     bindparam,
     column,
@@ -31,6 +31,7 @@ from sqlalchemy import (
     values,
 )
 
+from epista.server.stores.dialects import among, new_ids, unindexed
 from epista.server.stores.tables import (
     asset_tags,
     assets,
@@ -90,6 +91,24 @@ def _contents(version: ColumnElement[bool]) -> Join:
 
 _JOINED = _joined(versions.c.id == assets.c.head_id)
 _AS_VERSIONS = _joined(versions.c.asset_id == assets.c.id)
+
+
+def _seen(everything: bool, *, by_key: bool = False) -> ColumnElement[bool]:
+    """
+    The same as `visible`, for statements that are put together once and executed with `_by`.
+
+    Assets are found otherwise, unless it is *by_key*.
+    """
+    workspace: ColumnElement[Any] = assets.c.workspace_id
+    here = (workspace if by_key else unindexed(workspace)) == bindparam("workspace_id")
+    return here if everything else and_(here, among(unindexed(assets.c.experiment), "experiments"))
+
+
+def _by(workspace_id: int, allowed: Collection[str] | None, **given: Any) -> dict[str, Any]:
+    """Return the parameters of `_seen`, and *given* ones."""
+    if allowed is not None:
+        given["experiments"] = sorted(allowed)
+    return {"workspace_id": workspace_id, **given}
 
 
 def chunks(items: Sequence[T]) -> Iterator[Sequence[T]]:
@@ -171,50 +190,56 @@ def authors(tx: Connection, ids: Iterable[int]) -> dict[int, str]:
     return found
 
 
+@cache
+def _by_key(everything: bool, deleted: bool) -> Select[Any]:
+    found = select(*_HEAD_COLUMNS).select_from(_JOINED).where(_seen(everything, by_key=True), assets.c.key == bindparam("key"))
+    return found if deleted else found.where(assets.c.deleted_at.is_(None))
+
+
 def by_key(
     tx: Connection, workspace_id: int, allowed: Collection[str] | None, key: str, *, deleted: bool = False
 ) -> RowMapping | None:
     """Return the asset at *key* with its current version; a deleted one only if asked."""
-    found = select(*_HEAD_COLUMNS).select_from(_JOINED).where(visible(workspace_id, allowed), assets.c.key == key)
-    if not deleted:
-        found = found.where(assets.c.deleted_at.is_(None))
-    return tx.execute(found).mappings().first()
+    found = _by_key(allowed is None, deleted)
+    return tx.execute(found, _by(workspace_id, allowed, key=key)).mappings().first()
+
+
+@cache
+def _by_keys(light: bool) -> Select[Any]:
+    columns = _LIGHT_COLUMNS if light else _HEAD_COLUMNS
+    return select(*columns).select_from(_JOINED).where(_seen(True, by_key=True), among(assets.c.key, "keys"))
 
 
 def by_keys(tx: Connection, workspace_id: int, keys: Sequence[str], *, light: bool = False) -> dict[str, RowMapping]:
     """Return the assets at *keys*, deleted ones too; *light* ones without metadata and options."""
-    columns = _LIGHT_COLUMNS if light else _HEAD_COLUMNS
-    found: dict[str, RowMapping] = {}
-    for some in chunks(keys):
-        rows = tx.execute(
-            select(*columns).select_from(_JOINED).where(assets.c.workspace_id == workspace_id, assets.c.key.in_(some))
-        )
-        found.update((row["key"], row) for row in rows.mappings())
-    return found
+    rows = tx.execute(_by_keys(light), {"workspace_id": workspace_id, "keys": keys})
+    return {row["key"]: row for row in rows.mappings()}
+
+
+_BY_VERSIONS = select(*_HEAD_COLUMNS).select_from(_AS_VERSIONS).where(among(versions.c.id, "ids"))
 
 
 def by_versions(tx: Connection, ids: Sequence[int]) -> dict[int, RowMapping]:
     """Return versions by their integer ids, as if each were the current one of its asset."""
-    found: dict[int, RowMapping] = {}
-    for some in chunks(ids):
-        rows = tx.execute(select(*_HEAD_COLUMNS).select_from(_AS_VERSIONS).where(versions.c.id.in_(some)))
-        found.update((row["id"], row) for row in rows.mappings())
-    return found
+    return {row["id"]: row for row in tx.execute(_BY_VERSIONS, {"ids": ids}).mappings()}
+
+
+@cache
+def _small_blobs(everything: bool) -> Select[Any]:
+    return (
+        select(blobs.c.id, blobs.c.sha256, blobs.c.size, blobs.c.object, blobs.c.offset)
+        .join(versions, versions.c.blob_id == blobs.c.id)
+        .join(assets, assets.c.id == versions.c.asset_id)
+        .where(_seen(everything), among(versions.c.uid, "uids"), blobs.c.size < bindparam("below"))
+    )
 
 
 def small_blobs(
     tx: Connection, workspace_id: int, allowed: Collection[str] | None, uids: Sequence[str], below: int
 ) -> list[RowMapping]:
     """Return the distinct blobs of less than *below* bytes of versions, as they lie in the store."""
-    found: dict[int, RowMapping] = {}
-    for some in chunks(uids):
-        rows = (
-            select(blobs.c.id, blobs.c.sha256, blobs.c.size, blobs.c.object, blobs.c.offset)
-            .join(versions, versions.c.blob_id == blobs.c.id)
-            .join(assets, assets.c.id == versions.c.asset_id)
-            .where(visible(workspace_id, allowed), versions.c.uid.in_(some), blobs.c.size < below)
-        )
-        found.update((row["id"], row) for row in tx.execute(rows).mappings())
+    rows = tx.execute(_small_blobs(allowed is None), _by(workspace_id, allowed, uids=uids, below=below))
+    found = {row["id"]: row for row in rows.mappings()}
     return sorted(found.values(), key=lambda row: (row["object"], row["offset"]))
 
 
@@ -293,19 +318,32 @@ def level(
     return folders, found, ("=" if inclusive else ">") + position
 
 
+_AT_ONE = (
+    select(assets.c.key).where(_seen(True, by_key=True), assets.c.deleted_at.is_(None), among(assets.c.key, "keys")).limit(1)
+)
+_BETWEEN = (
+    select(assets.c.key)
+    .where(_seen(True, by_key=True), assets.c.deleted_at.is_(None))
+    .where(assets.c.key > bindparam("start"), assets.c.key < bindparam("stop"))
+    # In order, or a planner that expects many would rather look through every row until it meets one.
+    .order_by(assets.c.key)
+    .limit(1)
+)
+
+
 def in_the_way(tx: Connection, workspace_id: int, keys: Sequence[str], folders: Sequence[str]) -> str | None:
     """Return a live asset that stands at one of *folders*, or below one of *keys* as if that were a folder."""
-    live = and_(assets.c.workspace_id == workspace_id, assets.c.deleted_at.is_(None))
-    for some in chunks(folders):
-        if hit := tx.execute(select(assets.c.key).where(live, assets.c.key.in_(some)).limit(1)).scalar():
-            return str(hit)
+    if folders:
+        at_folder = tx.execute(_AT_ONE, {"workspace_id": workspace_id, "keys": folders}).scalar()
+        if at_folder is not None:
+            return str(at_folder)
     if not keys:
         return None
     # Most often there is nothing at all where new keys come; else each is asked about.
-    between = and_(assets.c.key > min(keys), assets.c.key < max(keys) + "0")
-    # In order, or a planner that expects many would rather look through every row until it meets one.
-    if tx.execute(select(assets.c.key).where(live, between).order_by(assets.c.key).limit(1)).first() is None:
+    between = {"workspace_id": workspace_id, "start": min(keys), "stop": max(keys) + "0"}
+    if tx.execute(_BETWEEN, between).first() is None:
         return None
+    live = and_(assets.c.workspace_id == workspace_id, assets.c.deleted_at.is_(None))
     for some in chunks(keys):
         ranges = [(key + "/", key + "0") for key in some]
         wanted = values(column("start", String), column("stop", String), name="ranges").data(ranges).cte("wanted")
@@ -317,6 +355,21 @@ def in_the_way(tx: Connection, workspace_id: int, keys: Sequence[str], folders: 
     return None
 
 
+@cache
+def _known_blobs(everything: bool) -> Select[Any]:
+    sent = exists().where(
+        uploads.c.blob_id == blobs.c.id,
+        uploads.c.user_id == bindparam("user_id"),
+        uploads.c.workspace_id == bindparam("workspace_id"),
+    )
+    readable = (
+        exists()
+        .where(versions.c.blob_id == blobs.c.id, versions.c.asset_id == assets.c.id, assets.c.deleted_at.is_(None))
+        .where(_seen(everything))
+    )
+    return select(blobs).where(among(blobs.c.sha256, "sha256"), blobs.c.damaged_at.is_(None), or_(sent, readable))
+
+
 def known_blobs(
     tx: Connection, *, workspace_id: int, allowed: Collection[str] | None, user_id: int, sha256: Sequence[str]
 ) -> dict[str, RowMapping]:
@@ -325,17 +378,10 @@ def known_blobs(
 
     Knowing a hash is not possessing the content, so others are as if they were not there.
     """
-    sent = exists().where(uploads.c.blob_id == blobs.c.id, uploads.c.user_id == user_id, uploads.c.workspace_id == workspace_id)
-    readable = (
-        exists()
-        .where(versions.c.blob_id == blobs.c.id, versions.c.asset_id == assets.c.id, assets.c.deleted_at.is_(None))
-        .where(visible(workspace_id, allowed))
-    )
-    found: dict[str, RowMapping] = {}
-    for some in chunks(sha256):
-        rows = select(blobs).where(blobs.c.sha256.in_(some), blobs.c.damaged_at.is_(None), or_(sent, readable))
-        found.update((row["sha256"], row) for row in tx.execute(rows).mappings())
-    return found
+    if not sha256:
+        return {}
+    rows = tx.execute(_known_blobs(allowed is None), _by(workspace_id, allowed, user_id=user_id, sha256=sha256))
+    return {row["sha256"]: row for row in rows.mappings()}
 
 
 class New(NamedTuple):
@@ -357,39 +403,43 @@ class Kept(NamedTuple):
     """In which objects those lie that were there already, and up to where, as rows say."""
 
 
+_ADD = {table: insert(table) for table in (asset_tags, assets, blobs, uploads, version_inputs, versions)}
+_BY_SHA256 = select(blobs).where(among(blobs.c.sha256, "sha256"))
+_FORGET_UPLOADS = delete(uploads).where(
+    uploads.c.workspace_id == bindparam("workspace"), uploads.c.user_id == bindparam("user"), among(uploads.c.blob_id, "blobs")
+)
+
+
 def keep_blobs(tx: Connection, new: Sequence[New], *, object: str, workspace_id: int, user_id: int, at: int) -> Kept:
     """Record contents, which lie in *object*, and who sent them."""
     ids: dict[str, int] = {}
     damaged: set[str] = set()
     elsewhere: dict[str, int] = {}
-    for some in chunks(new):
-        for row in tx.execute(select(blobs).where(blobs.c.sha256.in_([one.sha256 for one in some]))):
-            ids[row.sha256] = row.id
-            if row.damaged_at is not None:
-                damaged.add(row.sha256)
-            else:
-                elsewhere[row.object] = max(row.offset + row.size, elsewhere.get(row.object, 0))
-    sent_before = and_(uploads.c.workspace_id == workspace_id, uploads.c.user_id == user_id)
-    for known_ids in chunks(list(ids.values())):
-        tx.execute(delete(uploads).where(sent_before, uploads.c.blob_id.in_(known_ids)))
+    for row in tx.execute(_BY_SHA256, {"sha256": [one.sha256 for one in new]}):
+        ids[row.sha256] = row.id
+        if row.damaged_at is not None:
+            damaged.add(row.sha256)
+        else:
+            elsewhere[row.object] = max(row.offset + row.size, elsewhere.get(row.object, 0))
+    if ids:
+        tx.execute(_FORGET_UPLOADS, {"workspace": workspace_id, "user": user_id, "blobs": list(ids.values())})
     healed = [one for one in new if one.sha256 in damaged]
     _heal(tx, healed, object)
     added = [one for one in new if one.sha256 not in ids]
     if added:
-        rows = [{**one._asdict(), "object": object, "created_at": at} for one in added]
-        ids.update(zip((one.sha256 for one in added), _added(tx, blobs, "sha256", rows), strict=True))
+        made = dict(zip((one.sha256 for one in added), new_ids(tx, blobs, len(added)), strict=True))
+        rows = [{"id": made[one.sha256], **one._asdict(), "object": object, "created_at": at} for one in added]
+        tx.execute(_ADD[blobs], rows)
+        ids |= made
     if ids:
         mine = {"workspace_id": workspace_id, "user_id": user_id, "at": at}
-        tx.execute(insert(uploads), [{"blob_id": blob_id, **mine} for blob_id in ids.values()])
+        tx.execute(_ADD[uploads], [{"blob_id": blob_id, **mine} for blob_id in ids.values()])
     return Kept(ids, bool(added or healed), elsewhere)
 
 
 def replace_blobs(tx: Connection, new: Sequence[New], lost: Collection[str], *, object: str) -> bool:
     """Let contents that lie in *object* take the place of what lay in *lost* ones; return whether the object is needed now."""
-    places: dict[str, str] = {}
-    for some in chunks([one.sha256 for one in new]):
-        found = tx.execute(select(blobs.c.sha256, blobs.c.object).where(blobs.c.sha256.in_(some)))
-        places.update((row.sha256, row.object) for row in found)
+    places = {row.sha256: row.object for row in tx.execute(_BY_SHA256, {"sha256": [one.sha256 for one in new]})}
     _heal(tx, [one for one in new if places.get(one.sha256) in lost], object)
     return is_object_known(tx, object)
 
@@ -401,13 +451,12 @@ def _heal(tx: Connection, whole: Sequence[New], object: str) -> None:
         tx.execute(heal.values(object=object, damaged_at=None), [{"whole": one.sha256, "start": one.offset} for one in whole])
 
 
+_WHOLE = select(blobs.c.id, blobs.c.sha256).where(among(blobs.c.id, "ids"), blobs.c.damaged_at.is_(None))
+
+
 def whole_blobs(tx: Connection, ids: Sequence[int]) -> dict[int, str]:
     """Return the sha256 of those of the blobs that are there and not damaged."""
-    found: dict[int, str] = {}
-    for some in chunks(ids):
-        rows = select(blobs.c.id, blobs.c.sha256).where(blobs.c.id.in_(some), blobs.c.damaged_at.is_(None))
-        found.update((row.id, row.sha256) for row in tx.execute(rows))
-    return found
+    return {row.id: row.sha256 for row in tx.execute(_WHOLE, {"ids": ids})}
 
 
 def places(tx: Connection, ids: Sequence[int]) -> dict[int, dict[str, Any]]:
@@ -424,59 +473,53 @@ def is_object_known(tx: Connection, object: str) -> bool:
     return tx.execute(select(blobs.c.id).where(blobs.c.object == object).limit(1)).first() is not None
 
 
-def blob_of(tx: Connection, workspace_id: int, allowed: Collection[str] | None, version_uid: str) -> RowMapping | None:
-    """Return the blob and the names of a version, also of a deleted asset, so that a pinned download can end."""
-    found = (
+@cache
+def _blob_of(everything: bool) -> Select[Any]:
+    return (
         select(blobs, assets.c.key, assets.c.name, assets.c.deleted_at, versions.c.format, versions.c.uid)
         .join(versions, versions.c.blob_id == blobs.c.id)
         .join(assets, assets.c.id == versions.c.asset_id)
-        .where(visible(workspace_id, allowed), versions.c.uid == version_uid)
+        .where(_seen(everything), versions.c.uid == bindparam("uid"))
     )
-    return tx.execute(found).mappings().first()
 
 
-def add_assets(tx: Connection, rows: Sequence[Mapping[str, Any]]) -> list[int]:
-    """Add assets; return their ids in order."""
-    return _added(tx, assets, "uid", rows)
+def blob_of(tx: Connection, workspace_id: int, allowed: Collection[str] | None, version_uid: str) -> RowMapping | None:
+    """Return the blob and the names of a version, also of a deleted asset, so that a pinned download can end."""
+    return tx.execute(_blob_of(allowed is None), _by(workspace_id, allowed, uid=version_uid)).mappings().first()
 
 
-def add_versions(tx: Connection, rows: Sequence[Mapping[str, Any]]) -> list[int]:
-    """Add versions; return their ids in order."""
-    return _added(tx, versions, "uid", rows)
-
-
-def _added(tx: Connection, table: Table, name: str, rows: Sequence[Mapping[str, Any]]) -> list[int]:
-    """Add rows that *name* tells apart; return their ids in order."""
-    if not rows:
-        return []
-    # Asked for afterwards: with RETURNING, SQLite takes ten times as long, a statement a row.
-    tx.execute(insert(table), list(rows))
-    ids: dict[str, int] = {}
-    for some in chunks([row[name] for row in rows]):
-        found = select(table.c[name], table.c.id).where(table.c[name].in_(some))
-        ids.update((row[0], row[1]) for row in tx.execute(found))
-    return [ids[row[name]] for row in rows]
-
-
-def set_heads(tx: Connection, rows: Sequence[Mapping[str, Any]], *, known: Sequence[int]) -> None:
-    """
-    Make versions current and their assets live; rows have ``asset_id, head_id, kind, format, tags, workspace_id``.
-
-    *known* are the assets among them that may have had tags before.
-    """
-    for some in chunks(known):
-        tx.execute(delete(asset_tags).where(asset_tags.c.asset_id.in_(some)))
+def add_assets(tx: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Add assets, whose current versions come next."""
     if rows:
-        named: dict[str, Any] = {name: bindparam(f"new_{name}") for name in ("head_id", "kind", "format")}
-        made = update(assets).where(assets.c.id == bindparam("which")).values(**named, deleted_at=None)
-        tx.execute(made, [{"which": row["asset_id"], **{f"new_{name}": row[name] for name in named}} for row in rows])
-    tags = [
-        {"asset_id": row["asset_id"], "tag": tag, "workspace_id": row["workspace_id"]}
-        for row in rows
-        for tag in dict.fromkeys(row["tags"])
-    ]
-    if tags:
-        tx.execute(insert(asset_tags), tags)
+        tx.execute(_ADD[assets], rows)
+
+
+def add_versions(tx: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Add versions of assets that are there."""
+    if rows:
+        tx.execute(_ADD[versions], rows)
+
+
+_SET_HEAD = (
+    update(assets)
+    .where(assets.c.id == bindparam("asset_id"))
+    .values({name: bindparam(f"new_{name}") for name in ("head_id", "kind", "format")} | {"deleted_at": None})
+)
+_FORGET_TAGS = delete(asset_tags).where(among(asset_tags.c.asset_id, "ids"))
+
+
+def set_heads(tx: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Make other versions current, and their assets live; rows have ``asset_id, new_head_id, new_kind, new_format``."""
+    if rows:
+        tx.execute(_FORGET_TAGS, {"ids": [row["asset_id"] for row in rows]})
+        tx.execute(_SET_HEAD, rows)
+
+
+def add_tags(tx: Connection, workspace_id: int, tagged: Iterable[tuple[int, Sequence[str]]]) -> None:
+    """Say what tags assets have that had none."""
+    rows = [{"asset_id": one, "tag": tag, "workspace_id": workspace_id} for one, tags in tagged for tag in dict.fromkeys(tags)]
+    if rows:
+        tx.execute(_ADD[asset_tags], rows)
 
 
 def hide(tx: Connection, ids: Sequence[int], at: int) -> None:
@@ -490,13 +533,15 @@ def show(tx: Connection, asset_id: int) -> None:
     tx.execute(update(assets).where(assets.c.id == asset_id).values(deleted_at=None))
 
 
+_INPUTS = select(version_inputs).where(among(version_inputs.c.version_id, "ids"))
+
+
 def add_inputs(tx: Connection, version_ids: Sequence[int], input_ids: Iterable[int]) -> None:
     """Record that each of *input_ids* went into each of *version_ids*; what is recorded already stays."""
     inputs = sorted(set(input_ids))
     known: set[tuple[int, int]] = set()
-    for some in chunks(version_ids):
-        rows = tx.execute(select(version_inputs).where(version_inputs.c.version_id.in_(some)))
-        known.update((row.version_id, row.input_id) for row in rows)
+    for row in tx.execute(_INPUTS, {"ids": version_ids}):
+        known.add((row.version_id, row.input_id))
     new = [
         {"version_id": version, "input_id": source}
         for version in version_ids
@@ -504,18 +549,27 @@ def add_inputs(tx: Connection, version_ids: Sequence[int], input_ids: Iterable[i
         if (version, source) not in known and version != source
     ]
     if new:
-        tx.execute(insert(version_inputs), new)
+        tx.execute(_ADD[version_inputs], new)
 
 
 def add_sources(tx: Connection, edges: Sequence[tuple[int, int]]) -> None:
     """Record, of each pair, that the second version went into the first; what is recorded already stays."""
     known: set[tuple[int, int]] = set()
-    for some in chunks([version for version, _ in edges]):
-        rows = tx.execute(select(version_inputs).where(version_inputs.c.version_id.in_(some)))
-        known.update((row.version_id, row.input_id) for row in rows)
+    for row in tx.execute(_INPUTS, {"ids": [version for version, _ in edges]}):
+        known.add((row.version_id, row.input_id))
     new = [{"version_id": one, "input_id": other} for one, other in edges if one != other and (one, other) not in known]
     if new:
-        tx.execute(insert(version_inputs), new)
+        tx.execute(_ADD[version_inputs], new)
+
+
+@cache
+def _inputs_of(everything: bool) -> Select[Any]:
+    return (
+        select(version_inputs.c.version_id, versions.c.uid, versions.c.number, assets.c.key)
+        .join(versions, versions.c.id == version_inputs.c.input_id)
+        .join(assets, assets.c.id == versions.c.asset_id)
+        .where(among(version_inputs.c.version_id, "ids"), _seen(everything))
+    )
 
 
 def inputs_of(
@@ -523,28 +577,24 @@ def inputs_of(
 ) -> dict[int, list[RowMapping]]:
     """Return what went into each version, as far as the caller may read it."""
     found: dict[int, list[RowMapping]] = {}
-    for some in chunks(version_ids):
-        rows = (
-            select(version_inputs.c.version_id, versions.c.uid, versions.c.number, assets.c.key)
-            .join(versions, versions.c.id == version_inputs.c.input_id)
-            .join(assets, assets.c.id == versions.c.asset_id)
-            .where(version_inputs.c.version_id.in_(some), visible(workspace_id, allowed))
-            .order_by(assets.c.key, versions.c.number)
-        )
-        for row in tx.execute(rows).mappings():
-            found.setdefault(row["version_id"], []).append(row)
+    rows = tx.execute(_inputs_of(allowed is None), _by(workspace_id, allowed, ids=version_ids)).mappings()
+    for row in sorted(rows, key=lambda row: (row["key"], row["number"])):
+        found.setdefault(row["version_id"], []).append(row)
     return found
+
+
+@cache
+def _version_ids(everything: bool) -> Select[Any]:
+    found = select(versions.c.uid, versions.c.id).join(assets, assets.c.id == versions.c.asset_id)
+    return found.where(_seen(everything), among(versions.c.uid, "uids"))
 
 
 def version_ids(tx: Connection, workspace_id: int, allowed: Collection[str] | None, uids: Sequence[str]) -> dict[str, int]:
     """Return the ids of versions that the caller may read."""
-    found: dict[str, int] = {}
-    for some in chunks(uids):
-        rows = select(versions.c.uid, versions.c.id).join(assets, assets.c.id == versions.c.asset_id)
-        found.update(
-            (row.uid, row.id) for row in tx.execute(rows.where(visible(workspace_id, allowed), versions.c.uid.in_(some)))
-        )
-    return found
+    if not uids:
+        return {}
+    rows = tx.execute(_version_ids(allowed is None), _by(workspace_id, allowed, uids=uids))
+    return {row.uid: row.id for row in rows}
 
 
 def versions_of(tx: Connection, asset_id: int, *, before: int | None, limit: int) -> list[RowMapping]:
@@ -581,10 +631,15 @@ def version_of(tx: Connection, asset_id: int, version: str) -> RowMapping | None
     return tx.execute(found).mappings().first()
 
 
+_LAST_NUMBERS = (
+    select(versions.c.asset_id, func.max(versions.c.number))
+    .where(among(versions.c.asset_id, "ids"))
+    .group_by(versions.c.asset_id)
+)
+
+
 def last_numbers(tx: Connection, asset_ids: Sequence[int]) -> dict[int, int]:
     """Return the highest version number of each asset."""
-    found: dict[int, int] = {}
-    for some in chunks(asset_ids):
-        rows = select(versions.c.asset_id, func.max(versions.c.number)).where(versions.c.asset_id.in_(some))
-        found.update((row[0], row[1]) for row in tx.execute(rows.group_by(versions.c.asset_id)))
-    return found
+    if not asset_ids:
+        return {}
+    return {row[0]: row[1] for row in tx.execute(_LAST_NUMBERS, {"ids": asset_ids})}

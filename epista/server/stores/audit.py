@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import astuple, dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, delete, insert, select
+from sqlalchemy import Connection, RowMapping, bindparam, insert, select, update
 
 from epista.server.stores.tables import audit, audit_heads
 
@@ -21,6 +21,16 @@ LAB = 0
 """The chain of acts that belong to no workspace."""
 
 _START = "0" * 64
+
+# Written once: every act executes them.
+_ADD = insert(audit)
+_HEAD = select(audit_heads).where(audit_heads.c.workspace_id == bindparam("chain"))
+_ADD_HEAD = insert(audit_heads).values(workspace_id=bindparam("chain"))
+_SET_HEAD = (
+    update(audit_heads)
+    .where(audit_heads.c.workspace_id == bindparam("chain"))
+    .values(number=bindparam("number"), hash=bindparam("hash"))
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,7 +52,7 @@ class Entry:
 def append(tx: Connection, entries: Sequence[Entry]) -> None:
     """Chain *entries* on, in their order."""
     for workspace_id in dict.fromkeys(entry.workspace_id for entry in entries):
-        head = tx.execute(select(audit_heads).where(audit_heads.c.workspace_id == workspace_id)).mappings().first()
+        head = _head(tx, workspace_id)
         number, last = (head["number"], head["hash"]) if head else (0, _START)
         rows = []
         for entry in entries:
@@ -50,9 +60,8 @@ def append(tx: Connection, entries: Sequence[Entry]) -> None:
                 number += 1
                 last = _chained(last, number, entry)
                 rows.append(_row(entry) | {"number": number, "hash": last})
-        tx.execute(insert(audit), rows)
-        tx.execute(delete(audit_heads).where(audit_heads.c.workspace_id == workspace_id))
-        tx.execute(insert(audit_heads).values(workspace_id=workspace_id, number=number, hash=last))
+        tx.execute(_ADD, rows)
+        tx.execute(_SET_HEAD if head else _ADD_HEAD, {"chain": workspace_id, "number": number, "hash": last})
 
 
 def page(tx: Connection, workspace_id: int, *, filters: dict[str, str], before: int | None, limit: int) -> list[RowMapping]:
@@ -79,13 +88,17 @@ def verify(tx: Connection, workspace_id: int) -> tuple[int, str, list[str]]:
             problems.append(f"row {row['number']} was changed")
         # Go on from what the row says of itself, so that one change is reported once.
         number, last = row["number"], row["hash"]
-    head = tx.execute(select(audit_heads).where(audit_heads.c.workspace_id == workspace_id)).mappings().first()
+    head = _head(tx, workspace_id)
     expected = (head["number"], head["hash"]) if head else (0, _START)
     if head and head["number"] > number:
         problems.append(f"rows {number + 1} to {head['number']} missing at the end")
     elif expected != (number, last):
         problems.append("the last row is not the one that was written last")
     return count, last, problems
+
+
+def _head(tx: Connection, workspace_id: int) -> RowMapping | None:
+    return tx.execute(_HEAD, {"chain": workspace_id}).mappings().first()
 
 
 def _rows(tx: Connection, workspace_id: int) -> Iterator[RowMapping]:

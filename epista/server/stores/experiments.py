@@ -4,21 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from sqlalchemy import Connection, RowMapping, and_, func, insert, or_, select, update
+from sqlalchemy import Connection, RowMapping, and_, bindparam, func, insert, or_, select, update
 
-from epista.server.stores.assets import chunks
+from epista.server.stores.dialects import among
 from epista.server.stores.tables import assets, experiments, users
 
 Row = RowMapping
 
 
+_KNOWN = select(experiments.c.name).where(
+    experiments.c.workspace_id == bindparam("workspace_id"), among(experiments.c.name, "names")
+)
+
+
 def ensure(tx: Connection, *, workspace_id: int, names: Sequence[str], user_id: int, at: int) -> None:
     """Add the experiments that are not there yet, undescribed."""
     wanted = list(dict.fromkeys(names))
-    known: set[str] = set()
-    for some in chunks(wanted):
-        found = select(experiments.c.name).where(experiments.c.workspace_id == workspace_id, experiments.c.name.in_(some))
-        known.update(tx.execute(found).scalars())
+    known = set(tx.execute(_KNOWN, {"workspace_id": workspace_id, "names": wanted}).scalars())
     new = [
         {
             "workspace_id": workspace_id,

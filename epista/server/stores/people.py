@@ -10,7 +10,7 @@ from sqlalchemy import Connection, RowMapping, Select, bindparam, delete, func, 
 
 from epista.server.stores.tables import inserted, members, tokens, users, workspaces
 
-# The two that every request asks are written once: to put a statement together costs more than SQLite takes to answer it.
+# What every request asks is written once: to put a statement together costs more than SQLite takes to answer it.
 _MEMBERSHIP = (
     select(workspaces, members.c.role, members.c.experiments)
     .join(members, members.c.workspace_id == workspaces.c.id)
@@ -25,6 +25,7 @@ _TOKEN = (
     .join(workspaces, workspaces.c.id == tokens.c.workspace_id, isouter=True)
     .where(tokens.c.hash == bindparam("hash"))
 )
+_REVOKED_AT = select(tokens.c.revoked_at).where(tokens.c.id == bindparam("id"))
 
 
 def loaded(text: str | None) -> frozenset[str] | None:
@@ -147,7 +148,7 @@ def revoke(tx: Connection, token_id: int, at: int) -> None:
 
 def is_revoked(tx: Connection, token_id: int) -> bool:
     """Whether a token was ended before its time."""
-    return tx.execute(select(tokens.c.revoked_at).where(tokens.c.id == token_id)).scalar() is not None
+    return tx.execute(_REVOKED_AT, {"id": token_id}).scalar() is not None
 
 
 def is_line_revoked(tx: Connection, token_id: int) -> bool:

@@ -8,31 +8,38 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from sqlalchemy import Column, Connection, RowMapping, func, select, update
+from sqlalchemy import Column, Connection, RowMapping, bindparam, exists, func, not_, select, update
 
-from epista.server.stores.assets import chunks, visible
+from epista.server.stores.assets import visible
+from epista.server.stores.dialects import among
 from epista.server.stores.tables import assets, blobs, versions, workspaces
 
 _COUNTED = [workspaces.c[name] for name in ("name", "stored_bytes", "assets", "versions", "max_bytes", "max_assets")]
 
 
+_ADD = (
+    update(workspaces)
+    .where(workspaces.c.id == bindparam("workspace_id"))
+    .values({name: workspaces.c[name] + bindparam(f"more_{name}") for name in ("stored_bytes", "assets", "versions")})
+    .returning(*_COUNTED)
+)
+_HERE = (
+    exists()
+    .where(versions.c.blob_id == blobs.c.id, versions.c.asset_id == assets.c.id)
+    .where(assets.c.workspace_id == bindparam("workspace_id"))
+)
+_FRESH_BYTES = select(func.sum(blobs.c.size)).where(among(blobs.c.id, "ids"), not_(_HERE))
+
+
 def fresh_bytes(tx: Connection, workspace_id: int, blob_ids: Collection[int]) -> int:
     """Return the size of those contents that no version of the workspace has yet."""
-    fresh = 0
-    for some in chunks(sorted(set(blob_ids))):
-        here = select(versions.c.blob_id).join(assets, assets.c.id == versions.c.asset_id)
-        here = here.where(versions.c.blob_id.in_(some), assets.c.workspace_id == workspace_id)
-        sizes = select(func.sum(blobs.c.size)).where(blobs.c.id.in_(some), blobs.c.id.not_in(here))
-        fresh += int(tx.execute(sizes).scalar() or 0)
-    return fresh
+    return int(tx.execute(_FRESH_BYTES, {"workspace_id": workspace_id, "ids": sorted(set(blob_ids))}).scalar() or 0)
 
 
 def add(tx: Connection, workspace_id: int, *, stored_bytes: int = 0, assets: int = 0, versions: int = 0) -> RowMapping:
     """Count some more, or fewer; return what there is now, and what there may be."""
-    more = {"stored_bytes": stored_bytes, "assets": assets, "versions": versions}
-    counted = update(workspaces).where(workspaces.c.id == workspace_id)
-    counted = counted.values({name: workspaces.c[name] + count for name, count in more.items()})
-    return tx.execute(counted.returning(*_COUNTED)).mappings().one()
+    more = {"more_stored_bytes": stored_bytes, "more_assets": assets, "more_versions": versions}
+    return tx.execute(_ADD, {"workspace_id": workspace_id, **more}).mappings().one()
 
 
 def of_workspace(tx: Connection, workspace_id: int) -> RowMapping:

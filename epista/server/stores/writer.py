@@ -1,8 +1,8 @@
 """
 The one thread of a process that writes, on whatever database.
 
-Writes that arrive together share one transaction, each in a savepoint of its own, so that a failing one takes none of the
-others along.
+Writes that arrive together share one transaction, each but the first in a savepoint of its own, so that a failing one takes none
+of the others along.
 """
 
 from __future__ import annotations
@@ -82,10 +82,11 @@ class Writer:
                 while job is not None:
                     work, future = job
                     try:
-                        done.append((future, self._in_savepoint(tx, work)))
+                        # If the first one fails there is nothing yet to be kept, and no other is in the group.
+                        done.append((future, work(tx) if job is first else self._in_savepoint(tx, work)))
                     except Exception as error:
-                        if not self._is_begun(tx):
-                            raise  # the database gave up the transaction, and with it what the others of this group wrote
+                        if job is first or not self._is_begun(tx):
+                            raise  # or the database gave up the transaction, and with it what the others of this group wrote
                         future.set_exception(error)
                     job = None
                     if time.monotonic() < until:
