@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import importlib
 import os
 import secrets
 import subprocess
@@ -117,6 +118,8 @@ def start(folder: str, environ: Mapping[str, str]) -> Lab:
     _let_go_after_fork()
     _labs.add(lab)
     try:
+        # The libraries that the first call needs, while the child loads its own.
+        importlib.import_module("epista.client.wire")
         lab.url = _listening(lab, process, log)
     except BaseException:
         lab.stop()

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING
 
 from epista.client import embedded, offline, settings
 from epista.client.transfer.cache import Cache
-from epista.client.wire import Wire
 from epista.contract.errors import NotFoundError, SettingsError
 from epista.contract.workspaces import ListWorkspaces, Workspaces
 
 if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
+
+    from epista.client.wire import Wire
 
 
 class Session:
@@ -58,9 +59,13 @@ class Session:
         self._show_progress = found.show_progress
         self._choosing = threading.Lock()
         with contextlib.ExitStack() as undo:
-            if found.is_folder:
-                lab = embedded.start(found.location, os.environ)
+            lab = embedded.start(found.location, os.environ) if found.is_folder else None
+            if lab:
                 undo.callback(lab.stop)
+            # Not before: `embedded` loads it while the child starts.
+            from epista.client.wire import Wire
+
+            if lab:
                 self._workspace = found.workspace or embedded.WORKSPACE
                 self._wire = Wire(lab.url, lab.secret, check=lab.check)
                 # An embedded lab's own files are as near as a cache would be.

@@ -7,6 +7,7 @@ stdout: ``{"port", "pid"}`` when it serves, or a problem when it cannot. No line
 
 from __future__ import annotations
 
+import gc
 import getpass
 import json
 import os
@@ -37,6 +38,8 @@ def main() -> None:
     listening.listen(128)
     threading.Thread(target=_end_with_parent, name="epista-parent", daemon=True).start()
 
+    # Nothing of what is loaded now becomes garbage before the end, so nobody looks for any in it.
+    gc.disable()
     import uvicorn
 
     from epista.contract.errors import EpistaError
@@ -61,6 +64,8 @@ def main() -> None:
     except EpistaError as error:
         _say({"code": error.code, "message": error.message, "hint": error.hint})
         sys.exit(1)
+    gc.freeze()
+    gc.enable()
     server = Child(uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=5, lifespan="on", ws="none"))
     server.run(sockets=[listening])
 

@@ -174,7 +174,7 @@ NOTES: dict[str, str] = {
     "15": _REQUEST_COST,
     "16": "a put is hashed by both ends and synced before it is acknowledged; a table is compressed besides. "
     "Next: serialize into the transfer, instead of before it",
-    "20": "0.85 s of CPU in two processes, of which the server's imports are most. Next: load SQLAlchemy's and Starlette's rarely "
-    "used parts late",
+    "20": "0.65 s of CPU in two processes, partly beside each other; the server's imports are most of it, SQLAlchemy's 0.15. Next: "
+    "load its rarely used parts late",
 }
 """Why a goal is missed, and what comes next, by its number."""

@@ -19,7 +19,6 @@ import zlib
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import TYPE_CHECKING
 
-from epista.client import wire
 from epista.client.listings import size as shown_size
 from epista.client.transfer.download import FAR_SECONDS
 from epista.client.transfer.hashing import PIECE_BYTES
@@ -305,7 +304,9 @@ class _Transfer:
 
     def _wait(self, error: EpistaError, silent_since: float) -> None:
         """Wait a moment after an *error*, or raise it if it will not pass, or lasts for too long already."""
-        if not wire.passes(error) or time.monotonic() - max(self._heard_at, silent_since) > PATIENCE_SECONDS:
+        from epista.client.wire import passes
+
+        if not passes(error) or time.monotonic() - max(self._heard_at, silent_since) > PATIENCE_SECONDS:
             raise error
         self._over.wait(PAUSE_SECONDS * random.uniform(0.5, 1.5))  # noqa: S311 - spreads load, hides nothing
         self._progress.advance(0)
