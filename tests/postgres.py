@@ -17,6 +17,9 @@ from typing import Any
 
 _numbers = itertools.count(1)
 
+# Also where the run is killed, which can say nothing any more: the kernel tells the server, as if told to stop at once.
+_ENDING_WITH_US = ["setpriv", "--pdeathsig", "QUIT"] if shutil.which("setpriv") else []
+
 
 def binaries() -> Path:
     """Return the folder of `initdb` and `postgres`."""
@@ -55,7 +58,7 @@ class Postgres:
         options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
-                [self._binaries / "postgres", "-D", "data", *options],
+                [*_ENDING_WITH_US, self._binaries / "postgres", "-D", "data", *options],
                 cwd=self.folder,
                 stdout=log,
                 stderr=log,
