@@ -37,15 +37,17 @@ class FrameUpload(Raw):
         self._service = service
 
     async def move(self, actor: Actor, wanted: objects.SendFrame, request: Request, send: Send) -> None:
-        await run_in_threadpool(self._service.refuse_early, actor, wanted)
+        room = await run_in_threadpool(self._service.refuse_early, actor, wanted)
         # What is before the frame is no longer than other JSON.
         limit = self._door.resources.config.max_json_bytes + _FRAME_BYTES
         async with self._door.slow.turn(actor.caller):
             body = await read_body(request, limit, self._timeout)
-            sent = await to_thread.run_sync(self._received, actor, wanted, request, body, limiter=self._door.slow_threads)
+            sent = await to_thread.run_sync(self._received, actor, wanted, request, body, room, limiter=self._door.slow_threads)
         await Response(msgspec.json.encode(sent), media_type="application/json")(request.scope, request.receive, send)
 
-    def _received(self, actor: Actor, wanted: objects.SendFrame, request: Request, body: bytes) -> objects.Framed:
+    def _received(
+        self, actor: Actor, wanted: objects.SendFrame, request: Request, body: bytes, room: int | None
+    ) -> objects.Framed:
         told, frame = frames.split(body)
         message = bytes(told)
         head = decode.message(objects.FrameHead, message)
@@ -53,7 +55,7 @@ class FrameUpload(Raw):
             raise TooLargeError(f"a frame has at most {_FRAME_BYTES:,} bytes", hint="send several")
         # The header of a frame stands for all of it.
         asked = request.scope["path"].encode() + b"\0" + message + bytes(frame[: frames.header_bytes(frame)])
-        return self._service.send(with_fingerprint(actor, asked), wanted, head, frame)
+        return self._service.send(with_fingerprint(actor, asked), wanted, head, frame, room)
 
 
 class FrameDownload(Raw):

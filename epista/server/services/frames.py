@@ -14,7 +14,7 @@ from epista.contract.assets import Asset
 from epista.contract.errors import InvalidRequestError, TooLargeError
 from epista.server.access.actors import Actor
 from epista.server.access.policy import Access
-from epista.server.services import contents, spans
+from epista.server.services import contents, spans, usage
 from epista.server.services.batches import Batches
 from epista.server.services.objects import Objects
 from epista.server.services.resources import Resources
@@ -41,13 +41,15 @@ class Frames:
         self._batches = batches
         self._objects = objects
 
-    def refuse_early(self, actor: Actor, wanted: wire.SendFrame) -> None:
-        """Refuse a caller who may write nothing here, before the body is read."""
-        with self._all.read(actor, "write", wanted.workspace):
-            pass
+    def refuse_early(self, actor: Actor, wanted: wire.SendFrame) -> int | None:
+        """Refuse a caller who may write nothing here, before the body is read; return how much there is room for (None: all)."""
+        with self._all.read(actor, "write", wanted.workspace) as (tx, access):
+            return usage.room(tx, access)
 
-    def send(self, actor: Actor, wanted: wire.SendFrame, head: wire.FrameHead, frame: memoryview) -> wire.Framed:
-        """Keep the objects of a frame as a pack, and make versions of them, all or none."""
+    def send(
+        self, actor: Actor, wanted: wire.SendFrame, head: wire.FrameHead, frame: memoryview, room: int | None
+    ) -> wire.Framed:
+        """Keep the objects of a frame as a pack, and make versions of them, all or none; *room* is what `refuse_early` said."""
         placed = frames.parse(frame)
         if placed and (largest := max(one.size for one in placed)) > self._all.config.max_upload_bytes:
             limit = self._all.config.max_upload_bytes
@@ -58,6 +60,10 @@ class Frames:
             if not head.objects:
                 raise InvalidRequestError("neither an object nor a key was sent")
             return self._act(actor, wanted, head, None)
+        sizes = {one.sha256: one.size for one in placed}
+        if room is not None and sum(sizes.values()) > room:
+            with self._all.read(actor, "write", wanted.workspace) as (tx, access):
+                usage.refuse_contents_early(tx, access, sizes)
         fresh = _Fresh(self._all, actor, placed, self._store(frame))
         is_kept = False
         try:

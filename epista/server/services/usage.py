@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import msgspec
 from sqlalchemy import Connection, RowMapping
@@ -89,6 +89,18 @@ def refuse_early(tx: Connection, access: Access, size: int) -> None:
     """Refuse content of which there is no room for *size* bytes before it is sent; the commit counts for good."""
     now = rows.of_workspace(tx, access.workspace_id)
     _refuse_over(access, "bytes", now["stored_bytes"], size, now["max_bytes"])
+
+
+def room(tx: Connection, access: Access) -> int | None:
+    """Return how many bytes more a workspace may have; None if it has no quota."""
+    now = rows.of_workspace(tx, access.workspace_id)
+    return None if now["max_bytes"] is None else max(0, now["max_bytes"] - now["stored_bytes"])
+
+
+def refuse_contents_early(tx: Connection, access: Access, sizes: Mapping[str, int]) -> None:
+    """Refuse contents, by sha256, of which there is no room for those that the workspace does not have."""
+    held = rows.held(tx, access.workspace_id, list(sizes))
+    refuse_early(tx, access, sum(size for digest, size in sizes.items() if digest not in held))
 
 
 def _refuse_over(access: Access, what: str, before: int, more: int, most: int | None) -> None:

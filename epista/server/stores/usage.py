@@ -30,10 +30,18 @@ _HERE = (
 )
 _FRESH_BYTES = select(func.sum(blobs.c.size)).where(among(blobs.c.id, "ids"), not_(_HERE))
 
+_HELD = select(blobs.c.sha256).where(among(blobs.c.sha256, "sha256"), _HERE)
+
 
 def fresh_bytes(tx: Connection, workspace_id: int, blob_ids: Collection[int]) -> int:
     """Return the size of those contents that no version of the workspace has yet."""
     return int(tx.execute(_FRESH_BYTES, {"workspace_id": workspace_id, "ids": sorted(set(blob_ids))}).scalar() or 0)
+
+
+def held(tx: Connection, workspace_id: int, sha256: Sequence[str]) -> set[str]:
+    """Return those of the contents that versions of the workspace have."""
+    given = {"workspace_id": workspace_id, "sha256": list(sha256)}
+    return set(tx.execute(_HELD, given).scalars())
 
 
 def add(tx: Connection, workspace_id: int, *, stored_bytes: int = 0, assets: int = 0, versions: int = 0) -> RowMapping:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import random
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+import requests
 
 import epista
 from epista.client import usage, workspaces
+from epista.contract import frames
 from epista.contract.errors import EpistaError, QuotaError
 from tests.makers import Server, sha256
 
@@ -176,3 +179,21 @@ def test_a_quota_for_no_workspace_is_not_found(http_ws: epista.Workspace) -> Non
     with pytest.raises(epista.NotFoundError, match="no workspace 'nowhere'"):
         usage.set_quota(http_ws, "nowhere", max_bytes=1, max_assets=None)
     assert [one.name for one in workspaces.find(http_ws)] == ["lab"]
+
+
+def test_what_cannot_fit_is_not_even_set_aside(server: Server) -> None:
+    api = server.api()
+    api.put("a.bin", b"x" * 600)
+    api.ok(api.call("PUT", "/lab/quotas/lab", json={"max_bytes": 1000}))
+
+    def set_aside(*contents: bytes) -> requests.Response:
+        objects = [{"key": f"{number}.bin", "sha256": sha256(data)} for number, data in enumerate(contents)]
+        head = json.dumps({"objects": objects, "batch": "0" * 32, "part": 0}).encode()
+        return api.call("POST", "~/frames", data=frames.joined(head, frames.frame((sha256(one), one) for one in contents)))
+
+    refused = set_aside(b"y" * 500)
+
+    assert (refused.status_code, refused.json()["code"]) == (507, "quota")
+    # What the workspace has adds nothing.
+    api.ok(set_aside(b"x" * 600))
+    api.ok(set_aside(b"x" * 600, b"z" * 400))
