@@ -103,8 +103,7 @@ def _search(catalog: SqliteCatalog, query: str) -> None:
     tree = grammar.parse(query)
     with catalog.read() as tx:
         where: Any = {"workspace_id": tx.execute(select(workspaces.c.id)).scalar_one(), "experiments": None}
-        found = SqliteSearch().find(tx, tree, **where, limit=100, after=None)
-        SqliteSearch().count(tx, tree, **where)
+        found, _ = SqliteSearch().first(tx, tree, **where, limit=100)
         SqliteSearch().notes(tx, tree, **where)
         assert rows.by_ids(tx, [hit.asset_id for hit in found.hits])
 

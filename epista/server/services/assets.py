@@ -139,10 +139,13 @@ class Assets:
         tree = grammar.parse(wanted.query)
         with self._all.read(actor, "read", wanted.workspace) as (tx, access):
             where: Where = {"workspace_id": access.workspace_id, "experiments": access.experiments}
-            found = self._all.search.find(tx, tree, **where, limit=wanted.limit, after=wanted.after)
-            # Counting reads the whole result, so only the first page does it.
-            counts = self._all.search.count(tx, tree, **where) if wanted.after is None else None
-            notes = self._all.search.notes(tx, tree, **where) if wanted.after is None else ()
+            counts, notes = None, tuple[str, ...]()
+            if wanted.after is None:
+                # Counting reads the whole result, so only the first page does it.
+                found, counts = self._all.search.first(tx, tree, **where, limit=wanted.limit)
+                notes = self._all.search.notes(tx, tree, **where)
+            else:
+                found = self._all.search.find(tx, tree, **where, limit=wanted.limit, after=wanted.after)
             known = rows.by_ids(tx, [hit.asset_id for hit in found.hits])
         self._all.note(actor, access.workspace_id, wanted.query, {"total": counts.total} if counts else {})
         return wire.Hits(

@@ -107,11 +107,16 @@ SEARCHES = {
 }
 
 
+@pytest.mark.parametrize("is_first", [True, False], ids=["first", "later"])
 @pytest.mark.parametrize(("query", "index"), SEARCHES.items(), ids=SEARCHES)
-def test_a_search_goes_by_its_index(filled: Engine, query: str, index: str) -> None:
-    asked = {"workspace_id": 1, "experiments": None}
+def test_a_search_goes_by_its_index(filled: Engine, query: str, index: str, is_first: bool) -> None:
+    asked: dict[str, Any] = {"workspace_id": 1, "experiments": None, "limit": 20}
 
-    found = plans(filled, lambda tx: PostgresSearch().find(tx, parse(query), **asked, limit=20, after=None))  # type: ignore[arg-type]
+    def ask(tx: Connection) -> object:
+        tree = parse(query)
+        return PostgresSearch().first(tx, tree, **asked) if is_first else PostgresSearch().find(tx, tree, **asked, after=None)
+
+    found = plans(filled, ask)
 
     page = next(plan for plan in found if "Limit" in plan and "assets" in plan)
     assert index in page

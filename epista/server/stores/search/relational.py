@@ -8,15 +8,18 @@ part of the SQL.
 from __future__ import annotations
 
 import difflib
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import cached_property, partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import (
     CTE,
     ColumnElement,
     Connection,
+    FromClause,
+    Row,
     Select,
     and_,
     func,
@@ -58,6 +61,9 @@ _CURRENT = assets.join(versions, versions.c.id == assets.c.head_id).outerjoin(bl
 
 _ABOVE_ALL = -1e300
 """A score that comes before every other: the lower, the more relevant."""
+
+_LITTLE = 4096
+"""Characters of metadata that are read together with those of other assets."""
 
 _NEAREST_OF = 1000
 """How many paths are looked at for the one that was meant."""
@@ -106,8 +112,33 @@ class RelationalSearch(ABC):
     ) -> Found:
         """Return one page of the live assets that satisfy *tree* at their current version."""
         statement, ranked = self.page(tx, tree, workspace_id=workspace_id, experiments=experiments, limit=limit, after=after)
-        rows = tx.execute(statement).all()
-        excerpts = Excerpts(tree, partial(_current, tx), partial(self.content_of, tx))
+        return self._found(tx, tree, tx.execute(statement).all(), limit, ranked=ranked)
+
+    def first(
+        self, tx: Connection, tree: Tree, *, workspace_id: int, experiments: Collection[str] | None, limit: int
+    ) -> tuple[Found, Counts]:
+        """Return the first page of `find`, and what `count` returns; where relevance decides, over one list of hits."""
+        statement = self.ranked(tx, tree, workspace_id=workspace_id, experiments=experiments, limit=limit)
+        if statement is None:
+            page = self.find(tx, tree, workspace_id=workspace_id, experiments=experiments, limit=limit, after=None)
+            return page, self.count(tx, tree, workspace_id=workspace_id, experiments=experiments)
+        page_rows, counts = [], Counts(total=0, kind={}, format={}, experiment={}, tags={})
+        for row in tx.execute(statement):
+            if row.number is None:
+                page_rows.append(row)
+                continue
+            counts = counts._replace(total=counts.total + row.number)
+            _count_alike(counts, row)
+            for tag in set(json.loads(row.tags)):
+                counts.tags[tag] = counts.tags.get(tag, 0) + row.number
+        # A union promises no order.
+        page_rows.sort(key=lambda row: (row.score, -row.created_at, -row.id))
+        return self._found(tx, tree, page_rows, limit, ranked=True), counts
+
+    def _found(self, tx: Connection, tree: Tree, rows: Sequence[Row[Any]], limit: int, *, ranked: bool) -> Found:
+        """Return the page of *rows*, of which there is one more than *limit* if it is not the last."""
+        current = _Current(self, tx, [row.id for row in rows[:limit]])
+        excerpts = Excerpts(tree, current.of, partial(self.content_of, tx))
         hits = [excerpts.hit(row.id, row.key) for row in rows[:limit]]
         if len(rows) <= limit:
             return Found(hits, None)
@@ -123,9 +154,7 @@ class RelationalSearch(ABC):
                 counts.tags[row.tag] = row.number
                 continue
             total += row.number
-            for facet, value in ((counts.kind, row.kind), (counts.format, row.format), (counts.experiment, row.experiment)):
-                if value is not None:
-                    facet[value] = facet.get(value, 0) + row.number
+            _count_alike(counts, row)
         return counts._replace(total=total)
 
     def notes(self, tx: Connection, tree: Tree, *, workspace_id: int, experiments: Collection[str] | None) -> tuple[str, ...]:
@@ -152,10 +181,56 @@ class RelationalSearch(ABC):
         self, tx: Connection, tree: Tree, *, workspace_id: int, experiments: Collection[str] | None, limit: int, after: str | None
     ) -> tuple[Select[Any], bool]:
         """Return the statement of `find`, one row more than *limit*, and whether relevance decides the order."""
+        wanted = self._wanted(tx, tree, workspace_id=workspace_id, experiments=experiments)
+        score, ranking = wanted.score, wanted.ranking
+        age = [versions.c.created_at, assets.c.id]
+        statement = select(assets.c.id, assets.c.key, versions.c.created_at, score.label("score"))
+        statement = statement.select_from(wanted.source).where(wanted.condition).limit(limit + 1)
+        if experiments is None and ranking is None and not _selective(tree):
+            statement = statement.where(self.by_age())
+        if after is not None:
+            last = position(after, ranked=ranking is not None)
+            if ranking is not None:
+                # Its score as of now. If it is no hit any more there is none, and the first page comes again.
+                shown = select(literal(1)).select_from(assets).where(assets.c.id == last.asset_id)
+                is_seen = tx.execute(shown.where(self._visible(workspace_id, experiments, hinted=True))).first() is not None
+                then = select(ranking.c.score).where(ranking.c.id == last.asset_id).scalar_subquery()
+                last_score = func.coalesce(then, _ABOVE_ALL if wanted.every else 0.0) if is_seen else literal(_ABOVE_ALL)
+                statement = statement.where(or_(score > last_score, and_(score == last_score, _older(last))))
+            else:
+                statement = statement.where(versions.c.created_at <= last.created_at, _older(last))
+        order = [part.desc() for part in age]
+        if ranking is None:
+            return statement.order_by(*order), False
+        return statement.order_by(score.asc(), *order), True
+
+    def ranked(
+        self, tx: Connection, tree: Tree, *, workspace_id: int, experiments: Collection[str] | None, limit: int
+    ) -> Select[Any] | None:
+        """Return the statement of `first`: its page without an order, then hits by all facets; None if age decides alone."""
+        wanted = self._wanted(tx, tree, workspace_id=workspace_id, experiments=experiments)
+        if wanted.ranking is None:
+            return None
+        facets = [assets.c.kind, assets.c.format, assets.c.experiment, versions.c.tags]
+        hits = (
+            select(assets.c.id, versions.c.created_at, wanted.score.label("score"), *facets)
+            .select_from(wanted.source)
+            .where(wanted.condition)
+            .cte("hits")
+            .prefix_with("MATERIALIZED")
+        )
+        order = [hits.c.score, hits.c.created_at.desc(), hits.c.id.desc()]
+        top = select(hits.c.id, hits.c.created_at, hits.c.score).order_by(*order).limit(limit + 1).subquery()
+        names = ("kind", "format", "experiment", "tags", "number")
+        page = select(top.c.id, assets.c.key, top.c.created_at, top.c.score, *(null().label(name) for name in names))
+        by = [hits.c.kind, hits.c.format, hits.c.experiment, hits.c.tags]
+        alike = select(null(), null(), null(), null(), *by, func.count()).group_by(*by)
+        return select(union_all(page.select_from(top.join(assets, assets.c.id == top.c.id)), alike).subquery())
+
+    def _wanted(self, tx: Connection, tree: Tree, *, workspace_id: int, experiments: Collection[str] | None) -> _Wanted:
         terms = [leaf for leaf in leaves(tree, positive=True) if isinstance(leaf, Words) and leaf.field != "meta"]
-        source = _CURRENT
+        source, rest, ranking, every = _CURRENT, tree, None, False
         score: ColumnElement[Any] = null()
-        rest = tree
         if terms:
             # Words that every hit has are found and ranked in one go. Others only rank; what they demand is a condition.
             alone = tree.items if isinstance(tree, All) else (tree,)
@@ -166,25 +241,7 @@ class RelationalSearch(ABC):
             if every:
                 rest = All(tuple(item for item in alone if item not in terms))
         visible = self._visible(workspace_id, experiments, hinted=_hinted(tree, experiments))
-        condition = and_(visible, _Conditions(self, tx, workspace_id).of(rest))
-        age = [versions.c.created_at, assets.c.id]
-        statement = select(assets.c.id, assets.c.key, versions.c.created_at, score.label("score"))
-        statement = statement.select_from(source).where(condition).limit(limit + 1)
-        if experiments is None and not terms and not _selective(tree):
-            statement = statement.where(self.by_age())
-        if after is not None:
-            last = position(after, ranked=bool(terms))
-            if terms:
-                # Its score as of now. If it is no hit any more there is none, and the first page comes again.
-                shown = select(literal(1)).select_from(assets).where(assets.c.id == last.asset_id)
-                is_seen = tx.execute(shown.where(self._visible(workspace_id, experiments, hinted=True))).first() is not None
-                then = select(ranking.c.score).where(ranking.c.id == last.asset_id).scalar_subquery()
-                last_score = func.coalesce(then, _ABOVE_ALL if every else 0.0) if is_seen else literal(_ABOVE_ALL)
-                statement = statement.where(or_(score > last_score, and_(score == last_score, _older(last))))
-            else:
-                statement = statement.where(versions.c.created_at <= last.created_at, _older(last))
-        order = [part.desc() for part in age]
-        return statement.order_by(score.asc(), *order) if terms else statement.order_by(*order), bool(terms)
+        return _Wanted(source, score, and_(visible, _Conditions(self, tx, workspace_id).of(rest)), ranking, every)
 
     def groups(self, tx: Connection, tree: Tree, *, workspace_id: int, experiments: Collection[str] | None) -> Select[Any]:
         """Return the statement of `count`: hits by kind, format and experiment, then hits by tag."""
@@ -219,6 +276,39 @@ class RelationalSearch(ABC):
         if experiments is not None:
             conditions.append(self.among(experiment, sorted(experiments)))
         return and_(*conditions)
+
+
+class _Wanted(NamedTuple):
+    """Which assets a search is about, and how relevant they are."""
+
+    source: FromClause
+    score: ColumnElement[Any]
+    condition: ColumnElement[bool]
+    ranking: CTE | None
+    """What relevance comes from; None if it does not matter."""
+    every: bool
+    """Whether what is ranked is all that is found."""
+
+
+class _Current:
+    """Tags and metadata of the assets of one page: those with little of it are read together, once one is asked for."""
+
+    def __init__(self, search: RelationalSearch, tx: Connection, asset_ids: Sequence[int]) -> None:
+        self._search = search
+        self._tx = tx
+        self._asset_ids = asset_ids
+
+    def of(self, asset_id: int) -> tuple[str, str]:
+        """Return tags and metadata of an asset's current version, as JSON."""
+        return self._small.get(asset_id) or self._read(assets.c.id == asset_id)[asset_id]
+
+    @cached_property
+    def _small(self) -> dict[int, tuple[str, str]]:
+        return self._read(self._search.among(assets.c.id, self._asset_ids), func.length(versions.c.meta) <= _LITTLE)
+
+    def _read(self, *conditions: ColumnElement[bool]) -> dict[int, tuple[str, str]]:
+        found = select(assets.c.id, versions.c.tags, versions.c.meta).join(versions, versions.c.id == assets.c.head_id)
+        return {row[0]: (row[1], row[2]) for row in self._tx.execute(found.where(*conditions))}
 
 
 class _Conditions:
@@ -366,11 +456,11 @@ def _fits(name: str, wanted: Value) -> bool:
     return name.startswith(wanted.value) if wanted.prefix else name == wanted.value
 
 
-def _current(tx: Connection, asset_id: int) -> tuple[str, str]:
-    """Return tags and metadata of an asset's current version, as JSON."""
-    found = select(versions.c.tags, versions.c.meta).join(assets, assets.c.head_id == versions.c.id)
-    tags, meta = tx.execute(found.where(assets.c.id == asset_id)).one()
-    return tags, meta
+def _count_alike(counts: Counts, row: Row[Any]) -> None:
+    """Count the hits of one row by all facets but their tags."""
+    for facet, value in ((counts.kind, row.kind), (counts.format, row.format), (counts.experiment, row.experiment)):
+        if value is not None:
+            facet[value] = facet.get(value, 0) + row.number
 
 
 def folded(text: str) -> str:

@@ -198,8 +198,12 @@ def keys(tx: Connection, query: str | Tree, **options: Any) -> list[str]:
 
 
 def count(tx: Connection, query: str | Tree, experiments: Collection[str] | None = None) -> Counts:
+    """Return what `count` does, which a first page has as well."""
     tree = parse(query) if isinstance(query, str) else query
-    return search(tx).count(tx, tree, workspace_id=1, experiments=experiments)
+    where: dict[str, Any] = {"workspace_id": 1, "experiments": experiments}
+    counted = search(tx).count(tx, tree, **where)
+    assert search(tx).first(tx, tree, **where, limit=3) == (search(tx).find(tx, tree, **where, limit=3, after=None), counted)
+    return counted
 
 
 # What is found
@@ -666,7 +670,12 @@ def test_a_query_is_answered_by_its_index(on_sqlite: Connection, query: str, ste
     tree = parse(query)
     page, _ = search(on_sqlite).page(on_sqlite, tree, workspace_id=1, experiments=experiments, limit=100, after=None)
     groups = search(on_sqlite).groups(on_sqlite, tree, workspace_id=1, experiments=experiments)
+    ranked = search(on_sqlite).ranked(on_sqlite, tree, workspace_id=1, experiments=experiments, limit=100)
 
+    if ranked is not None:
+        found = plan(on_sqlite, ranked)
+        assert found.count(step) == 1  # of one list of hits both the page and the counts are made
+        assert not re.search("SCAN (assets|versions)", found)
     if "versions_by_age" in step and experiments:
         step = "SEARCH assets USING INDEX assets_by_experiment (workspace_id=? AND experiment=?)"
     assert step in plan(on_sqlite, page)
