@@ -47,6 +47,31 @@ def test_a_batch_that_is_made_answers_only_as_it_was_made(server: Server) -> Non
         assert api.post("~/batches/commit", batch=batch, parts=parts).status_code == 400
 
 
+def test_a_token_for_some_experiments_is_given_no_receipts_of_others(server: Server) -> None:
+    api, batch = server.api(), secrets.token_hex(16)
+    api.ok(set_aside(api, batch, 0, "EXP-1/a", "EXP-2/secret"))
+    api.ok(api.post("~/batches/commit", batch=batch, parts=1))
+    narrow = Api(api.url, api.ok(api.post("/tokens", name="t", scopes=["read", "write"], experiments=["EXP-1"]))["secret"], "lab")
+
+    again = narrow.post("~/batches/commit", batch=batch, parts=1)
+
+    assert (again.status_code, again.json()["code"]) == (404, "not_found")
+    assert "secret" not in again.text
+
+
+def test_a_token_for_some_experiments_repeats_no_put_of_others(server: Server) -> None:
+    api = server.api()
+    api.put("EXP-2/secret", b"x", meta={"n": "secret"})
+    put = {"objects": [{"key": "EXP-2/other", "sha256": sha256(b"x")}]}
+    once = {"Idempotency-Key": "the same"}
+    api.ok(api.call("POST", "~/objects", json=put, headers=once))
+    narrow = Api(api.url, api.ok(api.post("/tokens", name="t", scopes=["read", "write"], experiments=["EXP-1"]))["secret"], "lab")
+
+    again = narrow.call("POST", "~/objects", json=put, headers=once)
+
+    assert (again.status_code, again.json()["code"]) == (404, "not_found")
+
+
 def test_one_user_has_only_so_many_batches_under_way_and_the_oldest_goes(server: Server) -> None:
     api, bob = server.api(), server.member("bob")
     of_bob = secrets.token_hex(16)

@@ -301,6 +301,19 @@ def asset(tx: Connection, access: Access, row: RowMapping) -> wire.Asset:
     return whole(tx, access, [row])[0]
 
 
+def receipts_of(tx: Connection, access: Access, ids: Sequence[int]) -> list[wire.Asset]:
+    """
+    Return the receipts of versions that were made.
+
+    Raises:
+        NotFoundError: the caller asks again, and may not read all of them now, or some were erased meanwhile.
+    """
+    found = rows.by_versions(tx, access.workspace_id, access.experiments, ids)
+    if any(version not in found for version in ids):
+        raise NotFoundError("what this request once made is not there", hint="put it again, as another request")
+    return whole(tx, access, [found[version] for version in ids])
+
+
 def whole(tx: Connection, access: Access, found: Sequence[RowMapping]) -> list[wire.Asset]:
     """Return rows whole."""
     sources = rows.inputs_of(tx, access.workspace_id, access.experiments, [row["id"] for row in found])

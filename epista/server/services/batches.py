@@ -20,7 +20,7 @@ from epista.contract.messages import Done
 from epista.server.access.actors import Actor
 from epista.server.access.policy import Access
 from epista.server.services import metadata_rules, words
-from epista.server.services.assets import whole
+from epista.server.services.assets import receipts_of
 from epista.server.services.metadata_rules import Subject
 from epista.server.services.resources import Resources
 from epista.server.services.versions import (
@@ -177,9 +177,7 @@ class Batches:
             with self._all.read(actor, "write", wanted.workspace) as (tx, access):
                 batch_id, _ = self._batch(tx, actor, access, wanted.batch)
                 (document,) = batches.part(tx, batch_id, number)
-                versions = msgspec.json.decode(document, type=list[int])
-                found = rows.by_versions(tx, versions)
-                page = whole(tx, access, [found[version] for version in versions])
+                page = receipts_of(tx, access, msgspec.json.decode(document, type=list[int]))
             yield msgspec.json.encode(wire.Assets(assets=tuple(page))) + b"\n"
 
     def _batch(self, tx: Connection, actor: Actor, access: Access, uid: str) -> tuple[int, bool]:

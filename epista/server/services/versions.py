@@ -25,7 +25,7 @@ from epista.server.access import secrets
 from epista.server.access.actors import Actor
 from epista.server.access.policy import Access
 from epista.server.services import experiments, metadata_rules, usage
-from epista.server.services.assets import asset, whole
+from epista.server.services.assets import asset, receipts_of
 from epista.server.services.contents import known_to
 from epista.server.services.metadata_rules import Subject
 from epista.server.services.resources import Resources
@@ -218,8 +218,7 @@ class Versions:
         """Run *work* as one commit; what is kept for a retry are the ids alone, from which the receipts are read again."""
         made = self.write(actor, workspace, Made, work, checked)
         with self._all.read(actor, "write", workspace) as (tx, access):
-            found = rows.by_versions(tx, made.versions)
-            return whole(tx, access, [found[version] for version in made.versions])
+            return receipts_of(tx, access, made.versions)
 
     def inputs(self, tx: Connection, access: Access, wanted: Sequence[str]) -> list[int]:
         known = rows.version_ids(tx, access.workspace_id, access.experiments, list(dict.fromkeys(wanted)))

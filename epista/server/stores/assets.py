@@ -216,12 +216,15 @@ def by_keys(tx: Connection, workspace_id: int, keys: Sequence[str], *, light: bo
     return {row["key"]: row for row in rows.mappings()}
 
 
-_BY_VERSIONS = select(*_HEAD_COLUMNS).select_from(_AS_VERSIONS).where(among(versions.c.id, "ids"))
+@cache
+def _by_versions(everything: bool) -> Select[Any]:
+    return select(*_HEAD_COLUMNS).select_from(_AS_VERSIONS).where(_seen(everything), among(versions.c.id, "ids"))
 
 
-def by_versions(tx: Connection, ids: Sequence[int]) -> dict[int, RowMapping]:
-    """Return versions by their integer ids, as if each were the current one of its asset."""
-    return {row["id"]: row for row in tx.execute(_BY_VERSIONS, {"ids": ids}).mappings()}
+def by_versions(tx: Connection, workspace_id: int, allowed: Collection[str] | None, ids: Sequence[int]) -> dict[int, RowMapping]:
+    """Return versions by their integer ids, as if each were the current one of its asset; also of deleted assets."""
+    rows = tx.execute(_by_versions(allowed is None), _by(workspace_id, allowed, ids=ids))
+    return {row["id"]: row for row in rows.mappings()}
 
 
 @cache
