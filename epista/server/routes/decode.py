@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from typing import Any, TypeVar, get_origin, get_type_hints
 
@@ -19,7 +20,7 @@ M = TypeVar("M", bound=msgspec.Struct)
 
 def from_query(row: Endpoint, path: Mapping[str, str], query: list[tuple[str, str]]) -> Request:
     """Return the message of a request whose fields stand in its path and query."""
-    hints = get_type_hints(row.request)
+    hints = _hints(row.request)
     found: dict[str, Any] = {}
     for name, value in query:
         if name in path:
@@ -84,6 +85,11 @@ def _converted(row: Endpoint, found: Mapping[str, Any], *, strict: bool) -> Requ
 def _unknown(row: Endpoint, name: str) -> InvalidRequestError:
     known = ", ".join(field for field in row.request.__struct_fields__)
     return InvalidRequestError(f"{row.name} has no field {name!r}; it has {known or 'none'}")
+
+
+@functools.cache
+def _hints(request: type[Request]) -> dict[str, Any]:
+    return get_type_hints(request)
 
 
 def _is_tuple(hint: Any) -> bool:
