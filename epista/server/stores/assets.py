@@ -153,7 +153,11 @@ def listed(workspace_id: int, allowed: Collection[str] | None) -> Select[Any]:
 
     Rows are read by the million. So authors and numbers of experiments, of which there are few, are looked up once a page.
     """
-    columns = (
+    return _LISTED.where(visible(workspace_id, allowed))
+
+
+_LISTED = (
+    select(
         assets.c.uid,
         assets.c.key,
         assets.c.name,
@@ -168,26 +172,25 @@ def listed(workspace_id: int, allowed: Collection[str] | None) -> Select[Any]:
         versions.c.created_at,
         versions.c.author_id,
     )
-    found = select(*columns).select_from(_contents(versions.c.id == assets.c.head_id))
-    return found.where(visible(workspace_id, allowed), assets.c.deleted_at.is_(None))
+    .select_from(_contents(versions.c.id == assets.c.head_id))
+    .where(assets.c.deleted_at.is_(None))
+)
+_NUMBERS = select(experiments.c.name, experiments.c.number).where(
+    experiments.c.workspace_id == bindparam("workspace_id"), among(experiments.c.name, "names")
+)
+_AUTHORS = select(users.c.id, users.c.name).where(among(users.c.id, "ids"))
 
 
-def numbers(tx: Connection, workspace_id: int, names: Iterable[str]) -> dict[str, str]:
+def numbers(tx: Connection, workspace_id: int, names: Collection[str]) -> dict[str, str]:
     """Return the numbers of experiments as people write them, by name."""
-    found: dict[str, str] = {}
-    for some in chunks(sorted(names)):
-        rows = select(experiments.c.name, experiments.c.number)
-        rows = rows.where(experiments.c.workspace_id == workspace_id, experiments.c.name.in_(some))
-        found.update((row[0], row[1]) for row in tx.execute(rows))
-    return found
+    if not names:
+        return {}
+    return {row[0]: row[1] for row in tx.execute(_NUMBERS, {"workspace_id": workspace_id, "names": sorted(names)})}
 
 
-def authors(tx: Connection, ids: Iterable[int]) -> dict[int, str]:
+def authors(tx: Connection, ids: Collection[int]) -> dict[int, str]:
     """Return the names of users."""
-    found: dict[int, str] = {}
-    for some in chunks(sorted(ids)):
-        found.update((row[0], row[1]) for row in tx.execute(select(users.c.id, users.c.name).where(users.c.id.in_(some))))
-    return found
+    return {row[0]: row[1] for row in tx.execute(_AUTHORS, {"ids": sorted(ids)})}
 
 
 @cache
