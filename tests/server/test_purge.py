@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 
 from epista.contract import frames
+from epista.server.app import blob_store
+from epista.server.config import Config
 from epista.server.stores.local import LocalBlobs
 from tests.makers import Api, Server, sha256
 
@@ -22,6 +24,12 @@ OTHER = b"temperature,37"
 def lying(folder: Path) -> bytes:
     """Return all bytes that lie in the lab's store."""
     return b"\n".join(path.read_bytes() for path in sorted((folder / "blobs").rglob("*")) if path.is_file())
+
+
+def all_bytes(config: Config) -> bytes:
+    """Return all bytes in the lab's store, wherever it is."""
+    store = blob_store(config)
+    return b"\n".join(b"".join(store.read(one.object, 0, one.size)) for one in store.objects())
 
 
 def put_pack(api: Api, *, folder: str = "EXP-1", **contents: bytes) -> list[dict[str, Any]]:
@@ -99,6 +107,36 @@ def test_bytes_that_another_version_needs_stay(server: Server) -> None:
     purge(api, "EXP-1/a.bin")
 
     assert content(api, kept["version"]).content == SECRET
+
+
+@pytest.mark.parametrize("place", ["folder", "elsewhere"])
+def test_copies_that_came_along_with_other_contents_are_erased_too(server: Server, placed: Config, place: str) -> None:
+    api = server.api()
+    secret, _ = put_pack(api, secret=SECRET, other=OTHER)
+    again, new = put_pack(api, again=SECRET, new=b"new,1")
+    for one in (secret, again):
+        api.ok(api.post("~/delete", key=one["key"]))
+        purge(api, one["key"])
+
+    assert SECRET not in all_bytes(placed)
+    assert content(api, new["version"]).content == b"new,1"
+
+
+@pytest.mark.parametrize("place", ["folder", "elsewhere"])
+def test_a_copy_that_a_collection_forgot_is_erased_too(server: Server, placed: Config, place: str) -> None:
+    api = server.api()
+    bodies = [SECRET, b"rest" * 100]
+    api.ok(api.call("POST", "~/frames", data=frames.joined(b"{}", frames.frame((sha256(one), one) for one in bodies))))
+    kept = api.ok(api.post("~/objects", objects=[{"key": "rest.bin", "sha256": sha256(bodies[1])}]))["assets"][0]
+    assert api.ok(api.post("/lab/gc", grace_seconds=0))["blobs"] == 1
+    assert SECRET in all_bytes(placed), "most of the pack is needed"
+    api.put("a.bin", SECRET)
+    api.ok(api.post("~/delete", key="a.bin"))
+
+    purge(api, "a.bin")
+
+    assert SECRET not in all_bytes(placed)
+    assert content(api, kept["version"]).content == bodies[1]
 
 
 def test_a_folder_stands_for_its_deleted_assets(server: Server) -> None:

@@ -249,7 +249,7 @@ class Download(Raw):
         headers["Content-Length"] = str(stop - start)
         if request.method == "HEAD":
             stop = start
-        asked = Span(content.blob_id, content.object, content.offset, start, stop)
+        asked = Span(content.sha256, content.object, content.offset, start, stop)
         pieces = spans.read(self._door.resources, [asked])
         try:
             # The first piece is read before the answer begins, so that a fault can still become a status.

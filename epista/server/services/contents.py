@@ -28,7 +28,6 @@ from epista.server.stores.local import LocalBlobs
 class Content:
     """Where the bytes of a version lie, and what to call them."""
 
-    blob_id: int
     object: str
     offset: int
     size: int
@@ -196,7 +195,6 @@ def content_of(tx: Connection, access: Access, version: str) -> Content:
         raise NotFoundError(f"no version {version!r}", hint="epista history KEY")
     known = formats.BY_NAME.get(row["format"], formats.UNKNOWN)
     return Content(
-        blob_id=row["id"],
         object=row["object"],
         offset=row["offset"],
         size=row["size"],

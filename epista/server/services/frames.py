@@ -117,7 +117,7 @@ class Frames:
 
     def _stream(self, found: Sequence[RowMapping]) -> Iterator[bytes]:
         yield frames.header([frames.Entry(row["sha256"], row["size"]) for row in found])
-        yield from spans.read(self._all, [Span(row["id"], row["object"], row["offset"], 0, row["size"]) for row in found])
+        yield from spans.read(self._all, [Span(row["sha256"], row["object"], row["offset"], 0, row["size"]) for row in found])
 
     def _is_known(self, object: str) -> bool:
         # Asked by a write, which waits for every commit that is under way, also for one whose answer was lost.
@@ -146,7 +146,10 @@ class _Fresh:
         return self._kept is not None and contents.is_needed(self._all, self._kept, self._new, self.pack.object)
 
     def places(self) -> dict[str, dict[str, Any]]:
-        return {one.sha256: {"object": self.pack.object, "offset": one.offset, "size": one.size} for one in self.placed}
+        return {
+            one.sha256: {"sha256": one.sha256, "object": self.pack.object, "offset": one.offset, "size": one.size}
+            for one in self.placed
+        }
 
     def record(self, tx: Connection, access: Access) -> dict[str, int]:
         self._kept = rows.keep_blobs(

@@ -113,8 +113,7 @@ class Lab:
         orphans, sparse = self._walk(file_grace, before, gone)
         packed, packed_size = len(sparse), sum(one.size - one.needed.size for one in sparse)
         if not wanted.dry_run:
-            for name, _ in orphans:
-                self._all.blobs.delete(name)
+            packs.drop(self._all, {name for name, _ in orphans})
             packed, packed_size = packs.compact(self._all, actor, sparse)
         files += expired + len(orphans)
         size += swept + expired_size + sum(orphan_size for _, orphan_size in orphans)

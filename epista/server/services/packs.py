@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 from epista.contract.errors import IntegrityError
 from epista.server.access.actors import Actor
 from epista.server.services.resources import Resources
-from epista.server.stores import audit, care
+from epista.server.stores import audit, care, remains
 from epista.server.stores.assets import is_object_known
 
 PACK_BYTES = 8 * 1024 * 1024
@@ -55,8 +55,13 @@ def compact(resources: Resources, actor: Actor, sparse: Sequence[Sparse]) -> tup
 
 def drop(resources: Resources, names: Collection[str]) -> None:
     """Remove the objects that no row knows; asked by a write, which waits for a commit whose answer was lost."""
-    unknown = resources.catalog.write(lambda tx: [name for name in sorted(names) if not is_object_known(tx, name)])
-    for name in unknown:
+
+    def work(tx: Connection) -> list[str]:
+        unknown = [name for name in sorted(names) if not is_object_known(tx, name)]
+        remains.forget(tx, unknown)
+        return unknown
+
+    for name in resources.catalog.write(work):
         resources.blobs.delete(name)
 
 

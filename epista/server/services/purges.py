@@ -15,7 +15,7 @@ from epista.server.access.policy import Access
 from epista.server.services import packs
 from epista.server.services.assets import locate, version_row
 from epista.server.services.resources import Resources
-from epista.server.stores import blobs, care, usage
+from epista.server.stores import blobs, care, remains, usage
 
 MOST_TRIES = 5
 """How often a purge begins anew because others changed what it touches."""
@@ -32,6 +32,8 @@ class _Plan(NamedTuple):
     """Contents that nothing else needs."""
     others: list[care.Piece]
     """Contents that stay, in the objects of those that go."""
+    touched: set[str]
+    """The objects with a copy of what goes."""
 
 
 class _Changed(Exception):
@@ -53,7 +55,7 @@ def purge(resources: Resources, actor: Actor, wanted: wire.PurgeVersions) -> wir
         if kept is not None:
             resources.note(actor, access.workspace_id, "", {"repeats": actor.request.idempotency_key})
             return kept
-        touched = {one.object for one in plan.doomed}
+        touched = set(plan.touched)
         try:
             moved = [] if wanted.dry_run else _move(resources, plan.others, touched)
 
@@ -88,7 +90,8 @@ def _plan(tx: Connection, access: Access, wanted: wire.PurgeVersions) -> _Plan:
     chosen = _chosen(tx, access, wanted)
     doomed = care.needed_only_by(tx, chosen)
     ids = {one.id for one in doomed}
-    return _Plan(chosen, doomed, [one for one in care.lying_in(tx, {one.object for one in doomed}) if one.id not in ids])
+    touched = {one.object for one in doomed} | remains.objects_with(tx, [one.sha256 for one in doomed])
+    return _Plan(chosen, doomed, [one for one in care.lying_in(tx, touched) if one.id not in ids], touched)
 
 
 def _chosen(tx: Connection, access: Access, wanted: wire.PurgeVersions) -> list[care.Chosen]:

@@ -17,8 +17,8 @@ GAP_BYTES = 64 * 1024
 class Span(NamedTuple):
     """A part of a content."""
 
-    blob_id: int | None
-    """None for a content that is not recorded yet: nothing moves it."""
+    sha256: str
+    """Of the whole content, which tells it from others wherever it lies."""
     object: str
     offset: int
     """Where in the object the content begins."""
@@ -70,8 +70,8 @@ def read(resources: Resources, spans: Sequence[Span]) -> Generator[bytes, None, 
 def looked_up(resources: Resources, spans: Sequence[Span]) -> list[Span]:
     """Return spans of the same contents where they lie now."""
     with resources.catalog.read() as tx:
-        places = rows.places(tx, [one.blob_id for one in spans if one.blob_id is not None])
-    return [one if one.blob_id is None else one._replace(**places.get(one.blob_id, {})) for one in spans]
+        places = rows.places(tx, [one.sha256 for one in spans])
+    return [one._replace(**places.get(one.sha256, {})) for one in spans]
 
 
 def _neighbours(spans: Sequence[Span]) -> list[Span]:

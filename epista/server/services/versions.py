@@ -97,7 +97,7 @@ class Fresh(Protocol):
     """Contents that have just come in, and are recorded by the commit that needs them."""
 
     def places(self) -> dict[str, dict[str, Any]]:
-        """Return where the bytes of each sha256 lie: ``object``, ``offset`` and ``size``."""
+        """Return where the bytes of each sha256 lie: ``sha256``, ``object``, ``offset`` and ``size``."""
 
     def record(self, tx: Connection, access: Access) -> Mapping[str, int]:
         """Record them, and return the id of each sha256."""

@@ -28,9 +28,9 @@ def of_objects(
 ) -> dict[str, str]:
     """Return the words worth indexing of each key, also of contents that are not recorded yet."""
     blobs = fresh.places() if fresh else {}
-    if older := [one.sha256 for one in objects if one.sha256 not in blobs]:
+    if older := {one.sha256 for one in objects if one.sha256 not in blobs}:
         with resources.read(actor, "write", workspace) as (tx, access):
-            blobs |= _located(known_to(tx, actor, access, older))
+            blobs |= _located(known_to(tx, actor, access, list(older)))
     texts: dict[str, str] = {}
     together: dict[str, Job] = {}
     movable: dict[str, tuple[dict[str, Any], str, wire.PutObject]] = {}
@@ -46,7 +46,7 @@ def of_objects(
         else:
             place = {"offset": blob["offset"], "size": blob["size"]}
             together[key] = extraction.job_of(path, **place, format=format, gzipped=formats.is_gzipped(key), options=one.options)
-            if "id" in blob:
+            if one.sha256 in older:
                 movable[key] = blob, format, one
     texts |= zip(together, resources.extractor.texts(list(together.values())), strict=True)
     # What moved before it was read is read where it lies now.
@@ -59,7 +59,7 @@ def of_objects(
 
 def of_blob(resources: Resources, key: str, blob: Mapping[str, Any], format: str, options: Mapping[str, Any]) -> str:
     """Return the words of one content, which may lie in a store elsewhere."""
-    place = Span(blob.get("id"), blob["object"], blob["offset"], 0, blob["size"])
+    place = Span(blob["sha256"], blob["object"], blob["offset"], 0, blob["size"])
     while True:
         text = _words(resources, place, key, format, options)
         # In a folder, a collection may have moved the content before its words were read.
@@ -104,4 +104,4 @@ def _excerpt(resources: Resources, place: Span, parts: Sequence[tuple[int, int]]
 
 
 def _located(blobs: Mapping[str, RowMapping]) -> dict[str, dict[str, Any]]:
-    return {sha256: {name: row[name] for name in ("id", "object", "offset", "size")} for sha256, row in blobs.items()}
+    return {sha256: {name: row[name] for name in ("sha256", "object", "offset", "size")} for sha256, row in blobs.items()}

@@ -31,6 +31,7 @@ from sqlalchemy import (
     values,
 )
 
+from epista.server.stores import remains
 from epista.server.stores.dialects import among, new_ids, unindexed
 from epista.server.stores.tables import (
     asset_tags,
@@ -440,7 +441,10 @@ def keep_blobs(tx: Connection, new: Sequence[New], *, object: str, workspace_id:
     if ids:
         mine = {"workspace_id": workspace_id, "user_id": user_id, "at": at}
         tx.execute(_ADD[uploads], [{"blob_id": blob_id, **mine} for blob_id in ids.values()])
-    return Kept(ids, bool(added or healed), elsewhere)
+    if is_needed := bool(added or healed):
+        kept = {one.sha256 for one in (*added, *healed)}
+        remains.add(tx, [one.sha256 for one in new if one.sha256 not in kept], object)
+    return Kept(ids, is_needed, elsewhere)
 
 
 def replace_blobs(tx: Connection, new: Sequence[New], lost: Collection[str], *, object: str) -> bool:
@@ -453,6 +457,8 @@ def replace_blobs(tx: Connection, new: Sequence[New], lost: Collection[str], *, 
 def _heal(tx: Connection, whole: Sequence[New], object: str) -> None:
     """Point blobs at contents that have come again whole, which heals them for every version that needs them."""
     if whole:
+        remains.leave(tx, [one.sha256 for one in whole])
+        remains.needed(tx, [one.sha256 for one in whole], object)
         heal = update(blobs).where(blobs.c.sha256 == bindparam("whole")).values(offset=bindparam("start"))
         tx.execute(heal.values(object=object, damaged_at=None), [{"whole": one.sha256, "start": one.offset} for one in whole])
 
@@ -465,13 +471,10 @@ def whole_blobs(tx: Connection, ids: Sequence[int]) -> dict[int, str]:
     return {row.id: row.sha256 for row in tx.execute(_WHOLE, {"ids": ids})}
 
 
-def places(tx: Connection, ids: Sequence[int]) -> dict[int, dict[str, Any]]:
-    """Return by id where blobs lie: ``object, offset``."""
-    found: dict[int, dict[str, Any]] = {}
-    for some in chunks(ids):
-        rows = tx.execute(select(blobs.c.id, blobs.c.object, blobs.c.offset).where(blobs.c.id.in_(some)))
-        found.update((row.id, {"object": row.object, "offset": row.offset}) for row in rows)
-    return found
+def places(tx: Connection, sha256: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Return where those of the contents lie that are recorded: ``object, offset``."""
+    found = tx.execute(_BY_SHA256, {"sha256": list(sha256)})
+    return {row.sha256: {"object": row.object, "offset": row.offset} for row in found}
 
 
 def is_object_known(tx: Connection, object: str) -> bool:

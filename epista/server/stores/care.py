@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, RowMapping, and_, case, delete, exists, func, select, update
 
+from epista.server.stores import remains
 from epista.server.stores.assets import chunks, starting_with
 from epista.server.stores.tables import (
     asset_tags,
@@ -103,8 +104,9 @@ def shares(tx: Connection, names: Sequence[str], before: int) -> dict[str, Share
 
 
 def forget(tx: Connection, blob_ids: Sequence[int]) -> None:
-    """Remove the rows of blobs."""
+    """Remove the rows of blobs; what of them is left in packs is written down."""
     for some in chunks(blob_ids):
+        remains.leave(tx, list(tx.execute(select(blobs.c.sha256).where(blobs.c.id.in_(some))).scalars()))
         tx.execute(delete(uploads).where(uploads.c.blob_id.in_(some)))
         tx.execute(delete(blobs).where(blobs.c.id.in_(some)))
 

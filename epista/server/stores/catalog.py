@@ -18,10 +18,10 @@ from epista.server.stores.tables import compatibility
 
 R = TypeVar("R")
 
-SCHEMA = "0007"
+SCHEMA = "0008"
 """The newest migration. Alembic is imported only when a database says something else."""
 
-COMPATIBLE = "0007"
+COMPATIBLE = "0008"
 """
 The oldest schema whose servers may go on with a database of this one, as in a rolling upgrade.
 

@@ -127,6 +127,15 @@ blobs = Table(
     Index("blobs_by_object", "object", "offset"),
 )
 
+# Contents that lie in a pack although no row points at them there: they came twice, or were forgotten. A purge erases them too.
+remains = Table(
+    "remains",
+    metadata,
+    Column("sha256", Text, primary_key=True),
+    Column("object", Text, primary_key=True, index=True),
+    sqlite_with_rowid=False,
+)
+
 # Who has shown to possess which content: only they may commit it without being able to read it elsewhere.
 uploads = Table(
     "uploads",
