@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import secrets
 import time
 
@@ -27,4 +28,4 @@ def identifier(kind: str) -> str:
     Begins with the time, so that new ids lie side by side in an index; the rest is random.
     """
     stamp = int(time.time() * 1000).to_bytes(6, "big").hex()
-    return f"{kind}_{stamp}{secrets.token_hex(8)}"
+    return f"{kind}_{stamp}{os.urandom(8).hex()}"

@@ -37,17 +37,19 @@ class FrameUpload(Raw):
         self._service = service
 
     async def move(self, actor: Actor, wanted: objects.SendFrame, request: Request, send: Send) -> None:
-        room = await run_in_threadpool(self._service.refuse_early, actor, wanted)
+        length = request.headers.get("content-length", "")
+        if not (length.isascii() and length.isdigit() and int(length) <= CHUNK):
+            # Before a large body is read; a small one is here sooner than that is answered.
+            await run_in_threadpool(self._service.refuse_early, actor, wanted)
         # What is before the frame is no longer than other JSON.
         limit = self._door.resources.config.max_json_bytes + _FRAME_BYTES
         async with self._door.slow.turn(actor.caller):
             body = await read_body(request, limit, self._timeout)
-            sent = await to_thread.run_sync(self._received, actor, wanted, request, body, room, limiter=self._door.slow_threads)
+            sent = await to_thread.run_sync(self._received, actor, wanted, request, body, limiter=self._door.slow_threads)
         await Response(msgspec.json.encode(sent), media_type="application/json")(request.scope, request.receive, send)
 
-    def _received(
-        self, actor: Actor, wanted: objects.SendFrame, request: Request, body: bytes, room: int | None
-    ) -> objects.Framed:
+    def _received(self, actor: Actor, wanted: objects.SendFrame, request: Request, body: bytes) -> objects.Framed:
+        room = self._service.refuse_early(actor, wanted)
         told, frame = frames.split(body)
         message = bytes(told)
         head = decode.message(objects.FrameHead, message)

@@ -255,7 +255,11 @@ class Download(Raw):
             # The first piece is read before the answer begins, so that a fault can still become a status.
             piece = await run_in_threadpool(next, pieces, b"")
             await self._send(send, opening(status, headers))
-            await self._stream(piece, pieces, request, send)
+            if len(piece) == stop - start:
+                # All of it: no need to ask for more, or to watch for a client that leaves.
+                await self._send(send, {"type": "http.response.body", "body": piece})
+            else:
+                await self._stream(piece, pieces, request, send)
         finally:
             pieces.close()
 

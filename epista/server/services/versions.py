@@ -49,6 +49,9 @@ MOST_CHECKS = 5
 
 R = TypeVar("R", bound=Reply)
 
+_dumped = json.JSONEncoder(ensure_ascii=False).encode
+"""As `json.dumps`, which would make an encoder each time."""
+
 Checked = set[tuple[int, Subject]]
 """Metadata that satisfies the rules, with the version of the rules."""
 
@@ -176,9 +179,9 @@ class Versions:
                 blob_id=blobs[one.sha256],
                 kind=_kind(one, format, kept),
                 format=format,
-                meta=json.dumps(one.meta, ensure_ascii=False) if one.meta is not None else (kept["meta"] if kept else "{}"),
+                meta=_dumped(one.meta) if one.meta is not None else (kept["meta"] if kept else "{}"),
                 tags=_tags(one.tags) if one.tags is not None else tuple(json.loads(kept["tags"])) if kept else (),
-                options=json.dumps(one.options, ensure_ascii=False),
+                options=_dumped(one.options),
             )
             refuse_stale(draft, one.expect)
             drafts.append(draft)
@@ -286,7 +289,7 @@ class Versions:
                     "format": draft.format,
                     "options": draft.options,
                     "meta": draft.meta,
-                    "tags": json.dumps(draft.tags, ensure_ascii=False),
+                    "tags": _dumped(draft.tags),
                     "created_at": now,
                     "author_id": actor.user_id,
                     "note": note,

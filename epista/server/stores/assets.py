@@ -23,7 +23,6 @@ from sqlalchemy import (
     delete,
     exists,
     func,
-    insert,
     or_,
     select,
     true,
@@ -32,7 +31,7 @@ from sqlalchemy import (
 )
 
 from epista.server.stores import remains
-from epista.server.stores.dialects import among, new_ids, unindexed
+from epista.server.stores.dialects import add, among, new_ids, unindexed
 from epista.server.stores.tables import (
     asset_tags,
     assets,
@@ -410,7 +409,6 @@ class Kept(NamedTuple):
     """In which objects those lie that were there already, and up to where, as rows say."""
 
 
-_ADD = {table: insert(table) for table in (asset_tags, assets, blobs, uploads, version_inputs, versions)}
 _BY_SHA256 = select(blobs).where(among(blobs.c.sha256, "sha256"))
 _FORGET_UPLOADS = delete(uploads).where(
     uploads.c.workspace_id == bindparam("workspace"), uploads.c.user_id == bindparam("user"), among(uploads.c.blob_id, "blobs")
@@ -436,11 +434,11 @@ def keep_blobs(tx: Connection, new: Sequence[New], *, object: str, workspace_id:
     if added:
         made = dict(zip((one.sha256 for one in added), new_ids(tx, blobs, len(added)), strict=True))
         rows = [{"id": made[one.sha256], **one._asdict(), "object": object, "created_at": at} for one in added]
-        tx.execute(_ADD[blobs], rows)
+        add(tx, blobs, rows)
         ids |= made
     if ids:
         mine = {"workspace_id": workspace_id, "user_id": user_id, "at": at}
-        tx.execute(_ADD[uploads], [{"blob_id": blob_id, **mine} for blob_id in ids.values()])
+        add(tx, uploads, [{"blob_id": blob_id, **mine} for blob_id in ids.values()])
     if is_needed := bool(added or healed):
         kept = {one.sha256 for one in (*added, *healed)}
         remains.add(tx, [one.sha256 for one in new if one.sha256 not in kept], object)
@@ -497,16 +495,14 @@ def blob_of(tx: Connection, workspace_id: int, allowed: Collection[str] | None, 
     return tx.execute(_blob_of(allowed is None), _by(workspace_id, allowed, uid=version_uid)).mappings().first()
 
 
-def add_assets(tx: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
+def add_assets(tx: Connection, rows: Sequence[dict[str, Any]]) -> None:
     """Add assets, whose current versions come next."""
-    if rows:
-        tx.execute(_ADD[assets], rows)
+    add(tx, assets, rows)
 
 
-def add_versions(tx: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
+def add_versions(tx: Connection, rows: Sequence[dict[str, Any]]) -> None:
     """Add versions of assets that are there."""
-    if rows:
-        tx.execute(_ADD[versions], rows)
+    add(tx, versions, rows)
 
 
 _SET_HEAD = (
@@ -527,8 +523,7 @@ def set_heads(tx: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
 def add_tags(tx: Connection, workspace_id: int, tagged: Iterable[tuple[int, Sequence[str]]]) -> None:
     """Say what tags assets have that had none."""
     rows = [{"asset_id": one, "tag": tag, "workspace_id": workspace_id} for one, tags in tagged for tag in dict.fromkeys(tags)]
-    if rows:
-        tx.execute(_ADD[asset_tags], rows)
+    add(tx, asset_tags, rows)
 
 
 def hide(tx: Connection, ids: Sequence[int], at: int) -> None:
@@ -557,8 +552,7 @@ def add_inputs(tx: Connection, version_ids: Sequence[int], input_ids: Iterable[i
         for source in inputs
         if (version, source) not in known and version != source
     ]
-    if new:
-        tx.execute(_ADD[version_inputs], new)
+    add(tx, version_inputs, new)
 
 
 def add_sources(tx: Connection, edges: Sequence[tuple[int, int]]) -> None:
@@ -567,8 +561,7 @@ def add_sources(tx: Connection, edges: Sequence[tuple[int, int]]) -> None:
     for row in tx.execute(_INPUTS, {"ids": [version for version, _ in edges]}):
         known.add((row.version_id, row.input_id))
     new = [{"version_id": one, "input_id": other} for one, other in edges if one != other and (one, other) not in known]
-    if new:
-        tx.execute(_ADD[version_inputs], new)
+    add(tx, version_inputs, new)
 
 
 @cache

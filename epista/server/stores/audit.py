@@ -15,6 +15,7 @@ from typing import Any
 
 from sqlalchemy import Connection, RowMapping, bindparam, insert, select, update
 
+from epista.server.stores.dialects import add
 from epista.server.stores.tables import audit, audit_heads
 
 LAB = 0
@@ -23,7 +24,6 @@ LAB = 0
 _START = "0" * 64
 
 # Written once: every act executes them.
-_ADD = insert(audit)
 _HEAD = select(audit_heads).where(audit_heads.c.workspace_id == bindparam("chain"))
 _ADD_HEAD = insert(audit_heads).values(workspace_id=bindparam("chain"))
 _SET_HEAD = (
@@ -60,7 +60,7 @@ def append(tx: Connection, entries: Sequence[Entry]) -> None:
                 number += 1
                 last = _chained(last, number, entry)
                 rows.append(_row(entry) | {"number": number, "hash": last})
-        tx.execute(_ADD, rows)
+        add(tx, audit, rows)
         tx.execute(_SET_HEAD if head else _ADD_HEAD, {"chain": workspace_id, "number": number, "hash": last})
 
 

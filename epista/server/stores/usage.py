@@ -30,6 +30,8 @@ _HERE = (
 )
 _FRESH_BYTES = select(func.sum(blobs.c.size)).where(among(blobs.c.id, "ids"), not_(_HERE))
 
+_OF_WORKSPACE = select(*_COUNTED).where(workspaces.c.id == bindparam("workspace_id"))
+
 _HELD = select(blobs.c.sha256).where(among(blobs.c.sha256, "sha256"), _HERE)
 
 
@@ -52,7 +54,7 @@ def add(tx: Connection, workspace_id: int, *, stored_bytes: int = 0, assets: int
 
 def of_workspace(tx: Connection, workspace_id: int) -> RowMapping:
     """Return the counters and the quota of a workspace."""
-    return tx.execute(select(*_COUNTED).where(workspaces.c.id == workspace_id)).mappings().one()
+    return tx.execute(_OF_WORKSPACE, {"workspace_id": workspace_id}).mappings().one()
 
 
 def of_lab(tx: Connection) -> list[RowMapping]:

@@ -43,9 +43,9 @@ class SqliteSearch(RelationalSearch):
                     folded(name_of(document.key)),
                     folded(document.key),
                     attribution.apart(map(folded, document.tags)),
-                    attribution.apart(map(folded, attribution.lines(document.meta))),
+                    attribution.apart(map(folded, attribution.lines(document.meta))) if document.meta else "",
                     folded(document.content),
-                    attribution.tokens(document.meta),
+                    attribution.tokens(document.meta) if document.meta else "",
                 )
                 for document in batch
             ],
