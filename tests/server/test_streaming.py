@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -76,6 +77,20 @@ def test_what_went_up_comes_down(api: Api) -> None:
     assert answer.headers["content-length"] == str(len(SEVERAL))
     assert answer.headers["etag"] == f'"{sha256(SEVERAL)}"'
     assert answer.content == SEVERAL
+
+
+def test_what_lies_in_memory_and_what_on_the_disk_alone_come_in_order(server: processes.Server, api: Api) -> None:
+    data = os.urandom(8 * MIB)
+    version = api.put("a.bin", data)["version"]
+    (file,) = [path for path in (server.folder / "blobs").rglob("*") if path.is_file() and path.stat().st_size == len(data)]
+    with file.open("rb") as opened:
+        os.posix_fadvise(opened.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        os.posix_fadvise(opened.fileno(), 0, 0, os.POSIX_FADV_RANDOM)
+        for start in (0, 1_500_000, 5 * MIB):
+            os.pread(opened.fileno(), MIB, start)
+
+    assert content(api, version).content == data
+    assert content(api, version, Range="bytes=700000-7000000").content == data[700_000:7_000_001]
 
 
 def test_an_empty_object_is_an_object(api: Api) -> None:

@@ -20,7 +20,7 @@ from epista.contract.errors import TooLargeError
 from epista.server.access.actors import Actor
 from epista.server.routes import decode
 from epista.server.routes.dispatch import Door, read_body, with_fingerprint
-from epista.server.routes.transfers import Raw, opening
+from epista.server.routes.transfers import Raw, opening, waited_for
 from epista.server.services.batches import Batches
 from epista.server.services.frames import Frames
 from epista.server.stores.blobs import CHUNK
@@ -71,7 +71,7 @@ class FrameDownload(Raw):
         pieces = await run_in_threadpool(self._service.read, actor, wanted)
         piece = await run_in_threadpool(next, pieces, b"")
         await self._send(send, opening(200, {"Content-Type": "application/octet-stream"}))
-        await self._stream(piece, pieces, request, send)
+        await self._stream(piece, waited_for(pieces), request, send)
 
 
 class BatchCommit(Raw):
@@ -86,4 +86,4 @@ class BatchCommit(Raw):
             pieces = await to_thread.run_sync(self._service.commit, actor, wanted, limiter=self._door.slow_threads)
         piece = await run_in_threadpool(next, pieces, b"")
         await self._send(send, opening(200, {"Content-Type": "application/x-ndjson"}))
-        await self._stream(piece, pieces, request, send)
+        await self._stream(piece, waited_for(pieces), request, send)

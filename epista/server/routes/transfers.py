@@ -11,7 +11,8 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
-from collections.abc import AsyncIterator, Callable, Iterator
+import functools
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from email.utils import quote
 from typing import Any
 from urllib.parse import quote as percent_encoded
@@ -33,6 +34,7 @@ from epista.server.services import spans
 from epista.server.services.assets import Assets
 from epista.server.services.contents import Content, Contents
 from epista.server.services.links import Links
+from epista.server.services.resources import Resources
 from epista.server.services.spans import Span
 from epista.server.services.uploads import Uploads
 from epista.server.stores.blobs import CHUNK, BlobStore
@@ -98,13 +100,15 @@ class Raw:
         body = await read_body(request, self._door.resources.config.max_json_bytes, self._timeout)
         return decode.from_json(self._row, request.path_params, body)
 
-    async def _stream(self, piece: bytes, pieces: Iterator[bytes], request: Request, send: Send) -> None:
+    async def _stream(
+        self, piece: bytes | bytearray, following: Callable[[], Awaitable[bytes | bytearray]], request: Request, send: Send
+    ) -> None:
         # After a client leaves, send() silently succeeds; only a pending receive() tells.
         gone = asyncio.ensure_future(_until_gone(request.receive))
         try:
             while piece and not gone.done():
                 await self._send(send, {"type": "http.response.body", "body": piece, "more_body": True})
-                piece = await run_in_threadpool(next, pieces, b"")
+                piece = await following()
             if not gone.done():
                 await self._send(send, {"type": "http.response.body", "body": b""})
         finally:
@@ -250,18 +254,54 @@ class Download(Raw):
         if request.method == "HEAD":
             stop = start
         asked = Span(content.sha256, content.object, content.offset, start, stop)
-        pieces = spans.read(self._door.resources, [asked])
+        reading = _Reading(self._door.resources, asked)
         try:
             # The first piece is read before the answer begins, so that a fault can still become a status.
-            piece = await run_in_threadpool(next, pieces, b"")
+            piece = await reading.first()
             await self._send(send, opening(status, headers))
             if len(piece) == stop - start:
                 # All of it: no need to ask for more, or to watch for a client that leaves.
                 await self._send(send, {"type": "http.response.body", "body": piece})
             else:
-                await self._stream(piece, pieces, request, send)
+                await self._stream(piece, reading.following, request, send)
         finally:
-            pieces.close()
+            reading.close()
+
+
+class _Reading:
+    """The bytes of a span in order: what is in memory is taken at once, for anything else a thread waits."""
+
+    def __init__(self, resources: Resources, span: Span) -> None:
+        self._resources = resources
+        self._left = span
+        self._pieces = spans.read(resources, [span])
+        self._is_behind = False
+
+    async def first(self) -> bytes | bytearray:
+        """Return the first piece, by which a content that is missing shows."""
+        return self._taken(await run_in_threadpool(next, self._pieces, b""))
+
+    async def following(self) -> bytes | bytearray:
+        """Return the next piece; an empty one at the end."""
+        left = self._left
+        if left.start >= left.stop:
+            return b""
+        if piece := self._resources.blobs.near(left.object, left.first, left.end):
+            self._is_behind = True
+            return self._taken(piece)
+        if self._is_behind:
+            self.close()
+            self._pieces = spans.read(self._resources, [left])
+            self._is_behind = False
+        return await self.first()
+
+    def close(self) -> None:
+        """Let go of what is open."""
+        self._pieces.close()
+
+    def _taken(self, piece: bytes | bytearray) -> bytes | bytearray:
+        self._left = self._left._replace(start=self._left.start + len(piece))
+        return piece
 
 
 class LinkDownload(Download):
@@ -316,7 +356,12 @@ class KeyStream(Raw):
         # The first page is read before the answer begins, so that a fault can still become a status.
         page = await run_in_threadpool(next, pages, b"")
         await self._send(send, opening(200, {"Content-Type": "text/plain; charset=utf-8"}))
-        await self._stream(b"" if request.method == "HEAD" else page, pages, request, send)
+        await self._stream(b"" if request.method == "HEAD" else page, waited_for(pages), request, send)
+
+
+def waited_for(pieces: Iterator[bytes]) -> Callable[[], Awaitable[bytes]]:
+    """Return what gives the next piece, for which a thread waits; an empty one at the end."""
+    return functools.partial(run_in_threadpool, next, pieces, b"")
 
 
 async def _until_gone(receive: Receive) -> None:

@@ -93,6 +93,9 @@ class BlobStore(Protocol):
             UnavailableError: the store does not answer.
         """
 
+    def near(self, object: str, start: int, stop: int) -> bytes | bytearray:
+        """Return bytes from *start* on, up to *stop* and at most `CHUNK`, as far as they are had without waiting: maybe none."""
+
     def size(self, object: str) -> int | None:
         """Return how many bytes an object has; None if it is missing."""
 

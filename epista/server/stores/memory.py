@@ -35,6 +35,11 @@ class MemoryBlobs:
         if len(data) < stop:
             raise cut_short()
 
+    def near(self, object: str, start: int, stop: int) -> bytes:
+        """Return the next bytes, all of which are near."""
+        data, _ = self._objects.get(checked(object), (b"", 0.0))
+        return (data or b"")[start : min(start + CHUNK, stop)]
+
     def size(self, object: str) -> int | None:
         """Return how many bytes an object has; None if it is missing."""
         data, _ = self._objects.get(checked(object), (None, 0.0))

@@ -98,6 +98,16 @@ def test_pieces_are_never_larger_than_a_chunk(store: BlobStore) -> None:
     assert min(sizes) > 0
 
 
+def test_what_is_near_is_how_the_rest_begins(store: BlobStore) -> None:
+    one = stored(store, LARGE)
+
+    for start, stop in [(0, 1), (0, one.size), (CHUNK - 1, CHUNK + 1), (one.size - 1, one.size), (5, 5)]:
+        near = store.near(one.object, start, stop)
+        assert len(near) <= min(CHUNK, stop - start)
+        assert near == LARGE[start : start + len(near)]
+    assert store.near(new_name(), 0, 1) == b""
+
+
 @pytest.mark.parametrize("stop", [0, 1], ids=["nothing of it", "a byte of it"])
 def test_a_missing_object_shows_before_the_first_piece(store: BlobStore, stop: int) -> None:
     with pytest.raises(IntegrityError, match="missing"):
