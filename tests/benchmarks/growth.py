@@ -16,6 +16,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -24,11 +25,13 @@ from epista import Workspace
 from epista.client import audit
 from tests import processes
 from tests.benchmarks import lab, machine, population
+from tests.postgres import Postgres
 
 RESULTS = Path(__file__).parents[2] / "docs" / "reference" / "growth.json"
 """What the page is made from."""
 
 ASSETS = (10_000, 100_000, 1_000_000)
+ON_POSTGRES = (1_000_000,)
 WRITERS = (1, 2, 4, 8, 16, 32)
 
 _PUTS = 200
@@ -52,7 +55,9 @@ _TOLD: dict[str, tuple[str, str]] = {
     "level_ms": ("ls of a folder of 100, ms", ",.1f"),
     "word_ms": ("search of a rare word, ms", ",.1f"),
     "pair_ms": ("search of two common words, ranked, ms", ",.1f"),
+    "meta_ms": ("search of one value of metadata, ms", ",.1f"),
     "keys_s": ("all keys, s", ",.2f"),
+    "rows_s": ("all assets, s", ",.1f"),
     "gc_s": ("gc --dry-run, s", ",.2f"),
     "audit_s": ("audit --verify, s", ",.2f"),
     "server_mib": ("peak memory of the server's largest process, MiB, the mapped catalog included", ",.0f"),
@@ -64,6 +69,7 @@ def main() -> None:
     """Measure, print, and keep what was found."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--assets", type=int, nargs="*", default=ASSETS)
+    parser.add_argument("--postgres", type=int, nargs="*", default=ON_POSTGRES, help="sizes of labs with their catalog there")
     parser.add_argument("--writers", type=int, nargs="*", default=WRITERS)
     parser.add_argument("--out", type=Path, help="write this JSON file")
     parser.add_argument("--folder", type=Path, help="where the labs are, on the disk to be measured")
@@ -73,6 +79,7 @@ def main() -> None:
             "at": datetime.now(UTC).isoformat(timespec="seconds"),
             "machine": machine.line(Path(made)),
             "sizes": {str(count): _told(str(count), of_size(Path(made), count)) for count in given.assets},
+            "postgres": {str(count): _told(f"{count} on PostgreSQL", on_postgres(Path(made), count)) for count in given.postgres},
             "writers": {str(count): _told(f"{count} writers", of_writers(Path(made), count)) for count in given.writers},
         }
     if given.out:
@@ -83,17 +90,33 @@ def of_size(folder: Path, count: int) -> dict[str, float]:
     """Return what the acts cost in a lab of *count* assets."""
     here = folder / f"lab-{count}"
     population.populate(here, count)
-    figures: dict[str, float] = {"catalog_bytes_per_asset": (here / "lab.db").stat().st_size / count}
-    link_of = processes.start_served(here, requests_per_minute=0, new_link=True)
+    return {"catalog_bytes_per_asset": (here / "lab.db").stat().st_size / count} | acts(here, count)
+
+
+def on_postgres(folder: Path, count: int) -> dict[str, float]:
+    """Return the same for a lab with its catalog in PostgreSQL."""
+    with closing(Postgres()) as postgres:
+        postgres.start()
+        name = postgres.create()
+        here = folder / f"lab-{count}-on-postgres"
+        population.populate(here, count, database=postgres.url(name))
+        ((size,),) = postgres.sql(f"SELECT pg_database_size('{name}')")
+        return {"catalog_bytes_per_asset": size / count} | acts(here, count, database=postgres.url(name))
+
+
+def acts(here: Path, count: int, **settings: Any) -> dict[str, float]:
+    """Return what the acts cost in the lab of *count* assets that lies *here*."""
+    figures: dict[str, float] = {}
+    link_of = processes.start_served(here, requests_per_minute=0, new_link=True, **settings)
     token = link_of.token
     link_of.terminate()
     began = time.perf_counter()
-    server = processes.start_served(here, token=token, requests_per_minute=0)
+    server = processes.start_served(here, token=token, requests_per_minute=0, **settings)
     figures["start_ms"] = (time.perf_counter() - began) * 1000
     try:
         with Workspace(server.url, token=token, workspace="lab", progress=False) as ws:
             lab.forget_peaks(server)
-            files = folder / f"files-{count}"
+            files = here.with_name(f"{here.name}-files")
             files.mkdir()
             for number in range(_FOLDER_FILES):
                 (files / f"{number:04}.bin").write_bytes(secrets.token_bytes(4096))
@@ -105,7 +128,9 @@ def of_size(folder: Path, count: int) -> dict[str, float]:
                 "level_ms": _middle(lambda: list(ws.ls(somewhere.rpartition("/")[0]).assets), 20),
                 "word_ms": _middle(lambda: ws.search(population.RARE_WORD).total, 20),
                 "pair_ms": _middle(lambda: ws.search(population.RANKED_PAIR).total, 10),
+                "meta_ms": _middle(lambda: ws.search(population.METADATA).total, 20),
                 "keys_s": _once(lambda: ws.keys()),
+                "rows_s": _once(lambda: len(ws.assets())),
                 "gc_s": _once(lambda: audit.gc(ws, dry_run=True)),
                 "audit_s": _once(lambda: audit.verify(ws)),
             }
@@ -138,10 +163,11 @@ def of_writers(folder: Path, count: int) -> dict[str, float]:
 def page() -> str:
     """Return the page `docs/reference/growth.md`."""
     found: dict[str, Any] = json.loads(RESULTS.read_text(encoding="utf-8"))
-    sizes = list(found["sizes"])
-    lines = [_ABOUT, f"| | {' | '.join(f'{int(size):,} assets' for size in sizes)} |", f"|---|{'--:|' * len(sizes)}"]
+    labs = {f"{int(size):,} assets": figures for size, figures in found["sizes"].items()}
+    labs |= {f"{int(size):,} on PostgreSQL": figures for size, figures in found.get("postgres", {}).items()}
+    lines = [_ABOUT, f"| | {' | '.join(labs)} |", f"|---|{'--:|' * len(labs)}"]
     for figure, (what, form) in _TOLD.items():
-        values = [found["sizes"][size].get(figure) for size in sizes]
+        values = [figures.get(figure) for figures in labs.values()]
         lines.append(f"| {what} | {' | '.join('' if value is None else format(value, form) for value in values)} |")
     lines += ["\n| writers at once | puts of 4 KiB a second | median, ms | worst, ms |\n|--:|--:|--:|--:|"]
     for writers, one in found["writers"].items():

@@ -14,14 +14,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psycopg
 from sqlalchemy import Connection, insert, select
 
 from epista.contract import keys
 from epista.server import founding
 from epista.server.access import secrets
 from epista.server.stores import audit, experiments, moments, people, usage
+from epista.server.stores.catalog import Catalog
 from epista.server.stores.local import LocalBlobs
+from epista.server.stores.postgres import PostgresCatalog
 from epista.server.stores.search.index import Document
+from epista.server.stores.search.postgres import PostgresSearch
 from epista.server.stores.search.sqlite import SqliteSearch
 from epista.server.stores.sqlite import SqliteCatalog
 from epista.server.stores.tables import asset_tags, assets, blobs, uploads, versions, workspaces
@@ -39,20 +43,25 @@ _BATCH = 10_000
 _CONTENT = 16
 
 
-def populate(folder: Path, count: int) -> None:
-    """Make a lab of *count* assets in *folder*."""
-    founding.prepare(folder, user="admin")
+def populate(folder: Path, count: int, *, database: str | None = None) -> None:
+    """Make a lab of *count* assets in *folder*, with its catalog there, or in PostgreSQL at the address *database*."""
+    founding.prepare(folder, user="admin", database=PostgresCatalog(database, connections=1) if database else None)
     incoming = LocalBlobs(folder).create()
     for some in _batched(count):
         incoming.write(b"".join(map(_content, some)))
     stored = incoming.finish()
-    catalog = SqliteCatalog(folder / "lab.db")
+    catalog: Catalog = PostgresCatalog(database, connections=1) if database else SqliteCatalog(folder / "lab.db")
     catalog.open()
     try:
         for some in _batched(count):
             catalog.write(functools.partial(_add, numbers=some, object=stored.object))
     finally:
         catalog.close()
+    if database:
+        with psycopg.connect(database, autocommit=True) as connection:
+            for table in ("blobs", "assets", "versions"):
+                connection.execute(f"SELECT setval(pg_get_serial_sequence('{table}', 'id'), max(id)) FROM {table}")
+            connection.execute("VACUUM ANALYZE")
 
 
 def key(number: int) -> str:
@@ -132,7 +141,8 @@ def _add(tx: Connection, numbers: range, object: str) -> None:
     tx.execute(insert(asset_tags), [{"asset_id": id_, "tag": "qc", "workspace_id": workspace_id} for id_, _, _ in places])
     named = [name for _, _, place in places if (name := keys.experiment_of(place)) is not None]
     experiments.ensure(tx, workspace_id=workspace_id, names=named, user_id=user["id"], at=now)
-    SqliteSearch().index(
+    search = PostgresSearch() if tx.dialect.name == "postgresql" else SqliteSearch()
+    search.index(
         tx,
         [
             Document(asset_id=id_, workspace_id=workspace_id, key=place, tags=("qc",), meta=_meta(number))
