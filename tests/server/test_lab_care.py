@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
 import time
 from contextlib import closing
@@ -16,6 +17,8 @@ from epista.server.app import create_app
 from epista.server.config import Config
 from tests.conftest import Thread
 from tests.makers import Api, Clock, Server, sha256
+from tests.server.test_compaction import collect, sparse
+from tests.server.test_moved import before
 from tests.server.test_purge import put_pack
 
 HOUR = 3600
@@ -244,6 +247,42 @@ class TestBackup:
         finally:
             stop()
         assert (tmp_path / "lab-of-the-server" / "lab.db").exists()
+
+    def test_what_a_collection_moves_meanwhile_is_in_the_backup(
+        self, server: Server, server_thread: Thread, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        api = server.api()
+        kept = sparse(api)
+        came = before(monkeypatch, shutil, "copyfile", lambda: collect(api))
+
+        api.ok(api.post("/lab/backup", destination=str(tmp_path / "copy")))
+
+        assert came
+        stop = server_thread.start(create_app(Config(lab=str(tmp_path / "copy"))))
+        try:
+            copy = Api(server.url, api.token)
+            assert copy.get(f"~/versions/{kept['version']}/content").content == b"needed" * 20
+            assert verified(copy) == []
+        finally:
+            stop()
+        assert len([path for path in (tmp_path / "copy" / "blobs").rglob("*") if path.is_file()]) == 1
+
+    def test_a_backup_is_synced_with_the_folders_that_it_made(
+        self, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        api = server.api()
+        api.put("a.bin", b"data")
+        synced, fsync = set[str](), os.fsync
+
+        def noted(fd: int) -> None:
+            synced.add(str(Path(f"/proc/self/fd/{fd}").readlink()))
+            fsync(fd)
+
+        monkeypatch.setattr(os, "fsync", noted)
+        api.ok(api.post("/lab/backup", destination=str(tmp_path / "copy")))
+
+        made = list((tmp_path / "copy" / "blobs").rglob("*"))
+        assert {str(path) for path in (tmp_path / "copy", tmp_path / "copy" / "blobs", *made)} <= synced
 
     def test_a_backup_never_overwrites(self, server: Server, tmp_path: Path) -> None:
         (tmp_path / "there").mkdir()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -19,7 +19,8 @@ from epista.server.services import cursors, packs
 from epista.server.services.audit import read, verified
 from epista.server.services.resources import REPLY_KEPT_MICROSECONDS, Resources
 from epista.server.services.uploads import expire
-from epista.server.stores import audit, batches, blobs, care, uploads
+from epista.server.stores import audit, batches, blobs, care, copying, uploads
+from epista.server.stores.assets import is_object_known
 from epista.server.stores.local import NO_ROOM
 
 VERIFY_SECONDS = 5.0
@@ -37,6 +38,9 @@ WALKED_AT_ONCE = 500
 
 BATCH_KEPT_MICROSECONDS = 24 * 3600 * 1_000_000
 """How long a batch is kept that nobody touches, made or not."""
+
+MOST_COPIES = 5
+"""How often a backup copies the catalog because what that names was moved meanwhile."""
 
 FILE_GRACE_SECONDS = 600
 """Files without a row are left alone for at least this long: they may be an upload between its last byte and its row."""
@@ -154,8 +158,8 @@ class Lab:
         """
         Copy the lab as of one moment: first the catalog, then every object that it names, unless they are in a store elsewhere.
 
-        Objects are never changed. One that is gone by its turn was collected, so that nothing needs it, or was missing before,
-        which `verify` says of the lab and of the backup alike.
+        Objects are never changed. If one is gone by its turn, and the lab knows it no more, its pack was rewritten: then the
+        catalog is copied anew. One that the lab still knows was missing before, which `verify` says of lab and backup alike.
         """
         policy.require_lab(actor)
         destination = self._destination(actor, wanted.destination)
@@ -197,29 +201,47 @@ class Lab:
 
     def _copy(self, destination: Path) -> tuple[int, int]:
         # The catalog gets its final name last: an interrupted backup is not mistaken for a lab.
-        unfinished = destination / "lab.db.unfinished"
-        self._all.catalog.copy_to(unfinished)
-        with self._all.catalog.read() as tx:
-            found = care.objects(tx)
-        count = size = 0
-        for name in found:
+        unfinished, folder = destination / "lab.db.unfinished", destination / "blobs"
+        there: dict[str, int] = {}
+        for _ in range(MOST_COPIES):
+            unfinished.unlink(missing_ok=True)
+            self._all.catalog.copy_to(unfinished)
+            named = copying.objects_in(unfinished)
+            for name in there.keys() - named:
+                (folder / name[:2] / name).unlink()
+                del there[name]
+            lost = self._copy_objects(named - there.keys(), folder, there)
+            with self._all.catalog.read() as tx:
+                # What was lost before stays lost. What was moved since, out of a pack, only a newer catalog knows.
+                if all(is_object_known(tx, name) for name in lost):
+                    break
+        else:
+            raise ConflictError("packs were rewritten again and again meanwhile", hint="try again when no collection runs")
+        (destination / "staging").mkdir(mode=0o700)
+        for made in (*([*folder.iterdir(), folder] if there else []), unfinished):
+            _sync(made)
+        unfinished.rename(destination / "lab.db")
+        _sync(destination)
+        return len(there), sum(there.values())
+
+    def _copy_objects(self, names: Collection[str], folder: Path, there: dict[str, int]) -> list[str]:
+        """Copy objects that lie in a folder, and note their sizes in *there*; return those that are missing."""
+        lost: list[str] = []
+        for name in sorted(names):
             source = self._all.blobs.path(name)
             if source is None:
                 break  # in a store elsewhere, as all of them
-            target = destination / "blobs" / name[:2] / name
+            target = folder / name[:2] / name
             target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             try:
                 shutil.copyfile(source, target)
             except FileNotFoundError:
-                continue  # damaged, or collected just now: verify says so, here and there
+                lost.append(name)
+                continue
             target.chmod(0o444)
             _sync(target)
-            count, size = count + 1, size + target.stat().st_size
-        (destination / "staging").mkdir(mode=0o700)
-        _sync(unfinished)
-        unfinished.rename(destination / "lab.db")
-        _sync(destination)
-        return count, size
+            there[name] = target.stat().st_size
+        return lost
 
     def _walk(self, grace_seconds: int, before: int, gone: set[str]) -> tuple[list[tuple[str, int]], list[packs.Sparse]]:
         """Return the objects that no row knows, and the packs of which little is needed."""

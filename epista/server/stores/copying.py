@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, create_engine, insert, select
 
+from epista.server.stores import care
 from epista.server.stores.search.index import Document
 from epista.server.stores.search.sqlite import SqliteSearch
 from epista.server.stores.search.tables import attributes, documents
@@ -26,6 +28,17 @@ def into_sqlite(source: Connection, path: Path) -> None:
     finally:
         target.close()
     path.with_name(".writer").unlink(missing_ok=True)
+
+
+def objects_in(path: Path) -> set[str]:
+    """Return the names of the objects of the store that a copied catalog knows, which nobody has open."""
+    # As a file that nothing changes, or files for its log would come to lie beside it.
+    opened = create_engine("sqlite://", creator=lambda: sqlite3.connect(f"{path.as_uri()}?immutable=1", uri=True))
+    try:
+        with opened.connect() as tx:
+            return set(care.objects(tx))
+    finally:
+        opened.dispose()
 
 
 def _copy(source: Connection, target: Connection) -> None:
