@@ -26,6 +26,8 @@ def backup(ws: Workspace, dest: str, *, as_json: bool) -> None:
         output.json(made)
     else:
         output.line(f"{made.path}: {output.count(made.blobs, 'blob file')}, {output.size(made.size_bytes)}")
+        if made.linked_blobs:
+            output.note(f"without the bytes of {output.count(made.linked_blobs, 'linked file')}, which stay where they are")
         if made.left_out:
             output.note(f"without the bytes, which stay in {made.left_out}; serve it with that as `blobs`")
         else:

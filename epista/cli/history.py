@@ -36,7 +36,7 @@ def history(ws: Workspace, ref: str, *, as_json: bool) -> None:
                 output.size(version.size_bytes),
                 output.moment(version.created_at),
                 version.created_by,
-                version.sha256[:12],
+                (version.sha256 or "not read yet")[:12],
                 version.id,
                 version.note,
             )

@@ -83,7 +83,7 @@ def _receipt(made: list[Asset], key: str, as_json: bool) -> None:
     elif len(made) <= _MANY and made:
         output.table(
             ("version", "kind", "size", "sha256", "key"),
-            [(str(one.number), one.kind, output.size(one.size_bytes), one.sha256[:12], one.key) for one in made],
+            [(str(one.number), one.kind, output.size(one.size_bytes), (one.sha256 or "")[:12], one.key) for one in made],
         )
     else:
         output.line(f"{output.count(len(made), 'file')}, {output.size(sum(one.size_bytes for one in made))}, below {key}")

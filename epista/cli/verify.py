@@ -32,7 +32,7 @@ def verify(ctx: click.Context, ws: Workspace, *, as_json: bool) -> None:
         output.json(BlobVerdict(blobs=blobs, size_bytes=size_bytes, problems=tuple(problems), next=None))
     else:
         for one in problems:
-            output.line(f"{one.sha256}: {one.problem}")
+            output.line(f"{one.sha256 or 'linked file'}: {one.problem}")
             for key in one.keys:
                 output.line(f"  needed by {key}")
         verdict = f"{len(problems):,} damaged" if problems else "all whole"

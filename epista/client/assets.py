@@ -471,7 +471,7 @@ def _version_row(version: wire.Version) -> tuple[str, ...]:
         str(version.number),
         version.id,
         listings.size(version.size_bytes),
-        version.sha256[:12],
+        (version.sha256 or "")[:12],
         listings.moment(version.created_at),
         version.created_by,
         version.note,
@@ -479,4 +479,4 @@ def _version_row(version: wire.Version) -> tuple[str, ...]:
 
 
 def _fields(asset: wire.AssetRef) -> list[tuple[str, str]]:
-    return [*zip(_ASSET_COLUMNS, _asset_row(asset), strict=True), ("id", asset.id), ("sha256", asset.sha256)]
+    return [*zip(_ASSET_COLUMNS, _asset_row(asset), strict=True), ("id", asset.id), ("sha256", asset.sha256 or "not read yet")]

@@ -282,7 +282,7 @@ def put_dir(
     """
     if expect not in (None, "absent"):
         raise ValidationError(f"expect={expect!r}: a folder can only be expected to be 'absent'")
-    folder = _folder_for(here, prefix)
+    folder = folder_for(here, prefix)
     described = _described(None if callable(meta) else meta, tags, None)
     sources = _versions_of(here, inputs)
     found = folders.walk(path, ignore=ignore, links=links)
@@ -533,7 +533,7 @@ def _listed(here: Session, folder: str) -> list[Pinned]:
 
 def _pinned(found: AssetRef | Version, version: str, options: Mapping[str, Any] | None) -> Pinned:
     # The hash becomes part of a file's name, so it is not taken on trust.
-    if not re.fullmatch("[0-9a-f]{64}", found.sha256) or found.size_bytes < 0:
+    if (found.sha256 is not None and not re.fullmatch("[0-9a-f]{64}", found.sha256)) or found.size_bytes < 0:
         raise IntegrityError(f"the server lists {found.key!r} without a sha256 and a size that make sense")
     return Pinned(found.key, version, found.size_bytes, found.sha256, found.format, options)
 
@@ -645,7 +645,8 @@ def _refuse_folder(key: Ref, hint: str) -> None:
         raise InvalidKeyError(f"{key!r} means a folder, and this is for one asset", hint=hint)
 
 
-def _folder_for(here: Session, prefix: str) -> str:
+def folder_for(here: Session, prefix: str) -> str:
+    """Return the folder that *prefix* means when something is written; nothing is the active experiment."""
     if prefix == "":
         return f"{here.experiment_name}/" if here.experiment_name else ""
     return _folder_path(prefix)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from epista.client import assets as _assets
+from epista.client import linked as _linked
 from epista.client import links as _links
 from epista.client import objects as _objects
 from epista.client import usage as _usage
@@ -22,6 +23,7 @@ class Workspace(Session):
     put = _objects.put
     put_file = _objects.put_file
     put_dir = _objects.put_dir
+    link_dir = _linked.link_dir
     copy = _objects.copy
     copy_dir = _objects.copy_dir
     move = _objects.move

@@ -51,8 +51,8 @@ class AssetRef(Reply, frozen=True, kw_only=True, gc=False):
     """The name of its format, such as ``csv``."""
     size_bytes: int
     """Size of the current version."""
-    sha256: str
-    """Of the current version's bytes."""
+    sha256: str | None
+    """Of the current version's bytes; null for a linked file that nobody has read whole yet."""
     version: str
     """The id of the current version."""
     number: int
@@ -78,6 +78,8 @@ class Asset(AssetRef, frozen=True, kw_only=True, gc=True):
     """The serializer's options, which apply again when the bytes are read."""
     lineage: Lineage = Lineage()
     """Where the current version came from."""
+    linked: str | None = None
+    """The file in which the bytes lie, as ``ROOT/path``, if the lab has no copy of them; else null."""
 
 
 class Version(Reply, frozen=True, kw_only=True):
@@ -95,8 +97,8 @@ class Version(Reply, frozen=True, kw_only=True):
     """Of this version."""
     size_bytes: int
     """Of its bytes."""
-    sha256: str
-    """Of its bytes."""
+    sha256: str | None
+    """Of its bytes; null for a linked file that nobody has read whole yet."""
     tags: tuple[str, ...]
     """As they were."""
     meta: dict[str, Any]

@@ -107,8 +107,8 @@ class VerifyBlobs(Request, frozen=True, kw_only=True):
 class BlobProblem(Reply, frozen=True, kw_only=True):
     """A blob that is missing or is not what it should be."""
 
-    sha256: str
-    """What it should be."""
+    sha256: str | None
+    """What it should be; null for a linked file that nobody has read whole yet."""
     problem: str
     """What is wrong, in words."""
     keys: tuple[str, ...]
@@ -174,3 +174,5 @@ class Backup(Reply, frozen=True, kw_only=True):
     """How many bytes they are."""
     left_out: str | None = None
     """The store whose bytes were not copied; null if all were."""
+    linked_blobs: int = 0
+    """How many linked files are in the catalog, whose bytes stay where they are."""

@@ -11,7 +11,20 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from epista.contract import assets, audit, experiments, links, messages, objects, signing_keys, tokens, uploads, usage, workspaces
+from epista.contract import (
+    assets,
+    audit,
+    experiments,
+    linked,
+    links,
+    messages,
+    objects,
+    signing_keys,
+    tokens,
+    uploads,
+    usage,
+    workspaces,
+)
 
 API = "/api/v1"
 """Where every endpoint begins."""
@@ -77,6 +90,7 @@ ENDPOINTS = (
     Endpoint("frames.send", "POST", _WS + "/frames", "write", objects.SendFrame, objects.Framed, raw="up"),
     Endpoint("batches.commit", "POST", _WS + "/batches/commit", "write", objects.CommitBatch, None, raw="down", retry="safe"),
     Endpoint("frames.read", "POST", _WS + "/frames/read", "read", objects.ReadFrames, None, raw="down", retry="safe"),
+    Endpoint("linked.add", "POST", _WS + "/linked", "admin", linked.LinkFiles, linked.LinkedFiles, retry="safe"),
     Endpoint("objects.set_meta", "POST", _WS + "/metadata", "write", objects.SetMetadata, assets.Asset),
     Endpoint("objects.delete", "POST", _WS + "/delete", "write", objects.DeleteAsset, assets.Asset),
     Endpoint("objects.delete_dir", "POST", _WS + "/delete-folder", "write", objects.DeleteFolder, objects.Keys),

@@ -19,6 +19,7 @@ Every error that a user of Epista can meet, on either end of the wire.
     ├── TooLargeError(ValueError)            over a limit of size
     ├── RateLimitError                       too many requests; ``details["retry_after_seconds"]``
     ├── IntegrityError(OSError)              bytes and their sha256 disagree
+    │   └── LinkedFileChangedError           a linked file is not what was linked any more
     ├── TransferError(OSError)               one or more files did not arrive; has ``results``
     │   └── MissingFileError(FileNotFoundError) a file on this machine that was to be sent
     ├── StorageFullError(OSError)            no room left where the bytes go
@@ -198,6 +199,13 @@ class IntegrityError(EpistaError, OSError):
 
     code = "integrity"
     status = 422
+
+
+class LinkedFileChangedError(IntegrityError):
+    """A linked file is not what was linked any more: it changed where it lies, or is gone. None of its bytes were given."""
+
+    code = "linked_file_changed"
+    status = 409
 
 
 class TransferError(EpistaError, OSError):

@@ -100,6 +100,9 @@ class ReadContent(Request, frozen=True, kw_only=True):
     """
     Download the bytes of a version; ``Range`` and conditions (RFC 9110) are understood, ``ETag`` is the sha256.
 
+    Of a linked file it stands for what the file was when it was linked, and ``Repr-Digest`` (RFC 9530) tells the sha256 once
+    somebody has read the whole of it.
+
     With ``Prefer: redirect`` the answer may be 307 with an address in the lab's own store, good for a short time. Ask there
     without the token, for the same range, and ask here again once it has ended.
     """
@@ -110,13 +113,11 @@ class ReadContent(Request, frozen=True, kw_only=True):
     """The id of the version."""
 
 
-class PutObject(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One key of a commit."""
+class Described(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a version shall say of its content."""
 
     key: Text
     """Where it shall stand."""
-    sha256: Digest
-    """Of content that the caller has sent, or may read."""
     format: Text | None = None
     """The name of its format; null: by the extension."""
     kind: Text | None = None
@@ -131,6 +132,13 @@ class PutObject(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """Tags; null keeps what the asset has."""
     expect: Expect | None = None
     """``absent``, or the id of the version this replaces."""
+
+
+class PutObject(Described, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One key of a commit."""
+
+    sha256: Digest
+    """Of content that the caller has sent, or may read."""
 
 
 class CommitObjects(Request, frozen=True, kw_only=True):

@@ -22,8 +22,8 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from epista.contract.endpoints import BY_NAME, ENDPOINTS
-from epista.contract.errors import EpistaError, InvalidRequestError, MissingExtraError, NotFoundError
-from epista.server.config import Config
+from epista.contract.errors import EpistaError, InvalidRequestError, MissingExtraError, NotFoundError, SettingsError
+from epista.server.config import Config, LinkRoot
 from epista.server.engines.extraction import Extractor
 from epista.server.engines.schema_checks import SchemaChecks
 from epista.server.routes import problems, status
@@ -40,6 +40,7 @@ from epista.server.services.batches import Batches
 from epista.server.services.experiments import Experiments
 from epista.server.services.frames import Frames
 from epista.server.services.lab import Lab
+from epista.server.services.linked import Linked
 from epista.server.services.links import Links
 from epista.server.services.objects import Objects
 from epista.server.services.resources import Resources, Trail
@@ -52,6 +53,7 @@ from epista.server.services.workspaces import Workspaces
 from epista.server.stores import moments
 from epista.server.stores.blobs import BlobStore
 from epista.server.stores.catalog import Catalog
+from epista.server.stores.linked import FolderOrigin, Origin, Roots
 from epista.server.stores.local import LocalBlobs
 from epista.server.stores.search.index import SearchIndex
 from epista.server.stores.search.sqlite import SqliteSearch
@@ -70,6 +72,7 @@ def create_app(config: Config, *, owner: Owner | None = None, clock: moments.Clo
         config=config,
         catalog=catalog,
         blobs=blobs,
+        roots=roots_of(config),
         search=search_of(config),
         extractor=extractor,
         schema_checks=schema_checks,
@@ -81,6 +84,7 @@ def create_app(config: Config, *, owner: Owner | None = None, clock: moments.Clo
     versions = Versions(resources)
     assets, objects = Assets(resources), Objects(resources, versions)
     batches = Batches(resources, versions)
+    linked = Linked(resources, batches)
     frames = Frames(resources, objects, batches)
     links = Links(resources, tokens)
     uploads = Uploads(resources, objects)
@@ -92,6 +96,7 @@ def create_app(config: Config, *, owner: Owner | None = None, clock: moments.Clo
         "objects": objects,
         "frames": frames,
         "links": links,
+        "linked": linked,
         "uploads": uploads,
         "usage": Usage(resources),
         "audit": Audit(resources),
@@ -181,6 +186,40 @@ def blob_store(config: Config) -> BlobStore:
         checksum=config.s3_checksum,
     )
     return s3.S3Blobs(bucket, stall_seconds=config.body_timeout_seconds)
+
+
+def roots_of(config: Config) -> Roots:
+    """Return the roots below which files may be linked; nothing is asked of them yet."""
+    return Roots({name: _origin(name, root, config) for name, root in config.link_roots.items()})
+
+
+def _origin(name: str, root: LinkRoot, config: Config) -> Origin:
+    if not root.url.startswith("s3://"):
+        return FolderOrigin(name, Path(root.url))
+    try:
+        from epista.server.stores import linked_remote, s3
+    except ImportError as error:
+        raise MissingExtraError(f"for the root {name!r} a package is missing", hint='pip install "epista[s3]"') from error
+    secret = None
+    if root.s3_secret_key_file is not None:
+        try:
+            secret = Path(root.s3_secret_key_file).read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise SettingsError(f"link_roots.{name}: s3_secret_key_file cannot be read") from error
+    bucket, _, prefix = root.url.removeprefix("s3://").partition("/")
+    place = s3.Bucket(
+        name=bucket,
+        prefix=prefix.strip("/"),
+        endpoint=root.s3_endpoint,
+        public_endpoint=None,
+        region=root.s3_region,
+        access_key=root.s3_access_key,
+        secret_key=secret,
+        is_path_style=root.s3_endpoint is not None if root.s3_path_style is None else root.s3_path_style,
+        # For reading there is nothing to check.
+        checksum="none",
+    )
+    return linked_remote.RemoteOrigin(name, s3.opened(place, stall_seconds=config.body_timeout_seconds))
 
 
 def catalog_of(config: Config) -> Catalog:

@@ -8,6 +8,7 @@ start, because a misspelt limit would otherwise be no limit.
 from __future__ import annotations
 
 import difflib
+import json
 import re
 import tomllib
 from collections.abc import Mapping
@@ -20,6 +21,28 @@ from epista.contract.errors import SettingsError
 
 PREFIX = "EPISTA_SERVER_"
 """What the names of the server's environment variables begin with."""
+
+
+class LinkRoot(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A place below which files may be linked; its files are read, and never written."""
+
+    url: str
+    """A folder of the server's machine, absolute, or ``s3://bucket/prefix``."""
+    workspaces: tuple[str, ...] = ()
+    """The workspaces whose admins may link what lies below it; ``*`` for all."""
+    s3_endpoint: str | None = None
+    """The address of an S3 store other than Amazon's."""
+    s3_region: str = "us-east-1"
+    """The region of the bucket."""
+    s3_access_key: str | None = None
+    """The access key, which only needs to read; without one, the credentials that the machine gives its programs are used."""
+    s3_secret_key_file: str | None = None
+    """A file with the secret of the access key."""
+    s3_path_style: bool | None = None
+    """Whether the bucket stands in the path of an address. Unset: yes with an endpoint, no without."""
+
+    def __repr__(self) -> str:
+        return f"LinkRoot(url={self.url!r}, workspaces={self.workspaces!r})"
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -49,6 +72,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """How long an address in the store is good for, which a client gets for that."""
     s3_checksum: str = "crc64nvme"
     """What the store checks each request and part by: crc64nvme, sha256, or none for a store that knows neither."""
+    link_roots: dict[str, LinkRoot] = {}
+    """Where files may be linked from, by name: tables ``[link_roots.NAME]`` of the settings file, see the guide on linking."""
     database: str = ""
     """Where the catalog is, if not in the folder: ``postgresql://USER@HOST/NAME``. A password is better kept in ``~/.pgpass``."""
     database_connections: int = 10
@@ -111,6 +136,8 @@ SETTINGS = tuple(Config.__struct_fields__)
 
 _STORE = re.compile(r"(s3|gs|az)://[A-Za-z0-9][A-Za-z0-9._-]+(/[^/?#\s]+)*/?")
 
+_ADDRESS = re.compile(r"https?://[^/?#@\s]+/?")
+
 _LEAST = {
     "database_connections": 1,
     "s3_direct_bytes": 0,
@@ -147,8 +174,15 @@ def read(*, file: Path | None, environ: Mapping[str, str], **given: Any) -> Conf
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise SettingsError(f"the settings file {str(file)!r} is not TOML: {error}") from error
         _refuse_unknown(found, f"the settings file {str(file)!r}")
-    variables = {name.removeprefix(PREFIX).lower(): value for name, value in environ.items() if name.startswith(PREFIX)}
+    variables: dict[str, Any] = {
+        name.removeprefix(PREFIX).lower(): value for name, value in environ.items() if name.startswith(PREFIX)
+    }
     _refuse_unknown(variables, f"the environment ({PREFIX}...)")
+    if "link_roots" in variables:
+        try:
+            variables["link_roots"] = json.loads(variables["link_roots"])
+        except ValueError as error:
+            raise SettingsError(f"{PREFIX}LINK_ROOTS is not JSON", hint='such as {"NAME": {"url": "/data"}}') from error
     found.update(variables)
     found.update({name: value for name, value in given.items() if value is not None})
     try:
@@ -168,7 +202,50 @@ def read(*, file: Path | None, environ: Mapping[str, str], **given: Any) -> Conf
         raise SettingsError("database is no address of PostgreSQL", hint="postgresql://USER@HOST/NAME, or nothing for a folder")
     if config.backup_root is not None and not Path(config.backup_root).is_absolute():
         raise SettingsError(f"backup_root is {config.backup_root!r}, which is no absolute path")
+    _check_roots(config)
     return _with_store(config)
+
+
+def link_roots_of(lab: Path) -> dict[str, LinkRoot]:
+    """
+    Return the roots that the folder of an embedded lab names in ``lab.toml``, for its only workspace or all of them.
+
+    Raises:
+        SettingsError: the file cannot be read, or says something else.
+    """
+    file = lab / "lab.toml"
+    if not file.is_file():
+        return {}
+    config = read(file=file, environ={}, lab=str(lab))
+    if msgspec.structs.replace(config, link_roots={}) != Config(lab=str(lab)):
+        raise SettingsError(f"{str(file)!r} may name link_roots and nothing else", hint="a server has other settings")
+    return config.link_roots
+
+
+def _check_roots(config: Config) -> None:
+    """Refuse roots that cannot be, or below which the lab's own bytes would lie: linking them would show them to others."""
+    own = [Path(config.lab).resolve(), *([Path(config.backup_root).resolve()] if config.backup_root else [])]
+    for name, root in config.link_roots.items():
+        said = f"link_roots.{name}: url is {root.url!r}"
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}", name):
+            raise SettingsError(f"link_roots: a root has a short name of letters, digits, - and _, not {name!r}")
+        if root.s3_endpoint is not None and not _ADDRESS.fullmatch(root.s3_endpoint):
+            raise SettingsError(f"link_roots.{name}: s3_endpoint is no address such as https://s3.lab.example")
+        if bool(root.s3_access_key) != bool(root.s3_secret_key_file):
+            raise SettingsError(f"link_roots.{name}: of s3_access_key and its secret only one is set", hint="set both, or none")
+        if root.url.startswith("s3://"):
+            if not _STORE.fullmatch(root.url):
+                raise SettingsError(f"{said}, which is no address of a bucket", hint="s3://bucket/prefix")
+            both = [one.rstrip("/") + "/" for one in (config.blobs, root.url)]
+            if config.blobs and (both[0].startswith(both[1]) or both[1].startswith(both[0])):
+                raise SettingsError(f"{said}, and the lab's own bytes are there too", hint="give them different prefixes")
+            continue
+        if not Path(root.url).is_absolute() or "\0" in root.url:
+            raise SettingsError(f"{said}, which is neither an absolute path nor s3://bucket/prefix")
+        folder = Path(root.url).resolve()
+        for one in own:
+            if folder.is_relative_to(one) or one.is_relative_to(folder):
+                raise SettingsError(f"{said}, and the lab or its backups lie there too", hint="give a folder beside them")
 
 
 def _with_store(config: Config) -> Config:
@@ -182,7 +259,7 @@ def _with_store(config: Config) -> Config:
         raise SettingsError(f"s3_checksum is {config.s3_checksum!r}; one of crc64nvme, sha256, none")
     for name in ("s3_endpoint", "s3_public_endpoint"):
         address = getattr(config, name)
-        if address is not None and not re.fullmatch(r"https?://[^/?#@\s]+/?", address):
+        if address is not None and not _ADDRESS.fullmatch(address):
             raise SettingsError(f"{name} is {address!r}, which is no address such as https://s3.lab.example")
     if config.s3_secret_key_file is not None:
         if config.s3_secret_key is not None:

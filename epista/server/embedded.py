@@ -46,7 +46,7 @@ def main() -> None:
     from epista.server import founding, logs
     from epista.server.access import secrets
     from epista.server.app import create_app
-    from epista.server.config import Config
+    from epista.server.config import Config, link_roots_of
     from epista.server.services.tokens import Owner
 
     class Child(uvicorn.Server):
@@ -59,7 +59,8 @@ def main() -> None:
     logs.start("warning")
     try:
         founding.prepare(folder, user=founding.user_name(_account()))
-        config = Config(lab=str(folder), port=listening.getsockname()[1], requests_per_minute=0)
+        port = listening.getsockname()[1]
+        config = Config(lab=str(folder), port=port, requests_per_minute=0, link_roots=link_roots_of(folder))
         app = create_app(config, owner=Owner(secrets.digest(secret)))
     except EpistaError as error:
         _say({"code": error.code, "message": error.message, "hint": error.hint})

@@ -43,7 +43,7 @@ def _downloaded(act: Callable[[], object], target: Path) -> Figures:
 def _served(stack: ExitStack, folder: Path, source: Path, target: Path) -> dict[str, Contestant | Absent]:
     server, ws = stack.enter_context(lab.serving(folder / "lab"))
     ws.put_file("fetch/large.bin", source)
-    sha256 = ws.get("fetch/large.bin").sha256
+    sha256 = ws.get("fetch/large.bin").sha256 or ""
     fresh = _copy_of(source, folder / "to-put.bin")
 
     def fetch() -> Figures:

@@ -28,6 +28,7 @@ epista experiment show NAME --help --json --lab --workspace
 epista gc --dry-run --grace-hours --help --json --lab
 epista get REF --help --json --lab --workspace
 epista history REF --help --json --lab --workspace
+epista link SOURCE [PREFIX] --dry-run --help --json --lab --workspace
 epista ls [PREFIX] --experiment --help --json --kind --lab --tag --workspace
 epista member --help
 epista member add USER {viewer|editor|admin} --experiment --help --json --lab --new-link --workspace

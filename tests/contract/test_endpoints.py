@@ -17,6 +17,7 @@ from epista.server.services.batches import Batches
 from epista.server.services.experiments import Experiments
 from epista.server.services.frames import Frames
 from epista.server.services.lab import Lab
+from epista.server.services.linked import Linked
 from epista.server.services.links import Links
 from epista.server.services.objects import Objects
 from epista.server.services.signing_keys import SigningKeys
@@ -32,6 +33,7 @@ SERVICES: dict[str, type] = {
     "experiments": Experiments,
     "frames": Frames,
     "lab": Lab,
+    "linked": Linked,
     "links": Links,
     "objects": Objects,
     "signing_keys": SigningKeys,

@@ -28,6 +28,7 @@ CODES = {
     "too_large": 413,
     "rate_limit": 429,
     "integrity": 422,
+    "linked_file_changed": 409,
     "transfer": 500,
     "missing_file": 400,
     "storage_full": 507,

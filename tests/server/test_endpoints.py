@@ -68,6 +68,7 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     "batches.commit": {"batch": "0" * 32, "parts": 1},
     "frames.read": {"versions": ["VERSION"]},
     "objects.commit": {"objects": [{"key": "EXP-1/new.csv", "sha256": sha256(BYTES)}]},
+    "linked.add": {"source": "archive/run7"},
     "objects.set_meta": {"key": "EXP-1/plate.csv", "meta": {"temp": 37}},
     "objects.delete": {"key": "EXP-1/plate.csv"},
     "objects.delete_dir": {"path": "EXP-1"},
@@ -111,6 +112,7 @@ NOT_DONE = {
     "objects.locate": (403, "forbidden"),
     "lab.backup": (403, "forbidden"),
     "uploads.take_part": (422, "integrity"),
+    "linked.add": (404, "not_found"),
 }
 
 WITH_TOKEN = [row for row in ENDPOINTS if row.scope is not None]

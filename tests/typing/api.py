@@ -46,6 +46,7 @@ assert_type(ws.assets(kind="FLOW", tags=["qc"])[:2], list[epista.AssetRef])
 assert_type(ws.get("a"), epista.Asset)
 assert_type(ws.get(ws.get("a")).meta, dict[str, Any])
 assert_type(ws.link("a", seconds=60), Link)
+assert_type(ws.link_dir("archive/run7", "EXP-7").files, int)
 assert_type(ws.open("a"), BufferedReader)
 assert_type(ws.open("a", download=True), AbstractContextManager[Path])
 

@@ -207,7 +207,7 @@ def _in_parts(
         sender.send(load, told(load, load.hashes | arrived))
     here = sender.here
     request = CommitBatch(workspace=here.name, batch=batch, parts=parts, inputs=inputs, notebook=here.notebook)
-    return _committed(here, request, receipts.assets)
+    return committed(here, request, receipts.assets)
 
 
 def _grown(sender: _Sender, known: Sequence[str]) -> dict[str, str]:
@@ -217,15 +217,16 @@ def _grown(sender: _Sender, known: Sequence[str]) -> dict[str, str]:
     return sender.send_large(names) if names else {}
 
 
-def _committed(here: Session, request: CommitBatch, page: type[Assets]) -> list[Any]:
-    """Commit, and read the receipts; asked again, as after a lost answer, the lab gives the same."""
+def committed(here: Session, request: CommitBatch, page: type[Assets], *, keep: bool = True) -> list[Any]:
+    """Commit, and read the receipts, to *keep* them or not; asked again, as after a lost answer, the lab gives the same."""
     tries = 3
     while True:
         made: list[Any] = []
         try:
             with here.wire.open("batches.commit", request, read_seconds=COMMIT_SECONDS) as response:
                 for line in _lines(here, response):
-                    made += msgspec.json.decode(line, type=page).assets
+                    receipts = msgspec.json.decode(line, type=page).assets
+                    made += receipts if keep else ()
                 response.release_conn()
             return made
         except msgspec.DecodeError:

@@ -7,6 +7,7 @@ the hash agrees. A transfer that breaks is taken up again where it stopped, in t
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import functools
 import io
@@ -14,6 +15,7 @@ import itertools
 import os
 import queue
 import random
+import re
 import secrets
 import stat
 import threading
@@ -78,8 +80,8 @@ class Pinned(NamedTuple):
     """The id of the version."""
     size_bytes: int
     """Of its bytes."""
-    sha256: str
-    """Of its bytes."""
+    sha256: str | None
+    """Of its bytes; None for a linked file that nobody has read whole yet."""
     format: str
     """The name of its format."""
     options: Mapping[str, Any] | None
@@ -146,7 +148,8 @@ def to_memories(here: Session, wanted: Sequence[Pinned], progress: Progress) -> 
 
     def framed(group: Sequence[Pinned]) -> list[tuple[Pinned, bytes]]:
         found = dict(_framed(here, group, progress))
-        return [(one, found[one.sha256] if one.sha256 in found else to_memory(here, one, progress)) for one in group]
+        have = {sha256: data for sha256, data in found.items() if sha256}
+        return [(one, have[one.sha256] if one.sha256 in have else to_memory(here, one, progress)) for one in group]
 
     grouped, single = _split(wanted, lambda one: one)
     lanes = [
@@ -266,7 +269,7 @@ def _split(items: Sequence[T], pinned: Callable[[T], Pinned]) -> tuple[list[list
     size = 0
     for item in items:
         item_bytes = pinned(item).size_bytes
-        if item_bytes >= SMALL_BYTES:
+        if item_bytes >= SMALL_BYTES or pinned(item).sha256 is None:
             single.append(item)
         elif not groups or len(groups[-1]) == MAX_OBJECTS or size + item_bytes > MAX_BODY_BYTES:
             groups.append([item])
@@ -283,13 +286,13 @@ def _framed(here: Session, wanted: Iterable[Pinned], progress: Progress) -> Gene
 
     An answer that breaks off is asked for again while more arrives.
     """
-    lacking = {one.sha256: one for one in wanted}
+    lacking = {one.sha256: one for one in wanted if one.sha256 is not None}
     if here.cache:
-        for known in list(lacking.values()):
+        for sha256, known in list(lacking.items()):
             kept = io.BytesIO()
             if _recalled(here.cache, known, kept, progress):
-                del lacking[known.sha256]
-                yield known.sha256, kept.getvalue()
+                del lacking[sha256]
+                yield sha256, kept.getvalue()
     fruitless = 0
     while len(lacking) > 1 and fruitless < _FRUITLESS:
         before = len(lacking)
@@ -316,7 +319,7 @@ class _Small:
 
     def to_files(self, jobs: Sequence[Job]) -> list[Result]:
         results: list[Result] = []
-        waiting: dict[str, list[Job]] = {}
+        waiting: dict[str | None, list[Job]] = {}
         for job in jobs:
             try:
                 if self._is_there(job):
@@ -376,7 +379,7 @@ class _Small:
 
 
 def _replace(here: Session, wanted: Pinned, target: Path, progress: Progress) -> None:
-    agreed = destinations.part_of(target, wanted.sha256)
+    agreed = destinations.part_of(target, wanted.sha256 or wanted.version)
     part, sink = _open_part(agreed)
     try:
         _bring(here, wanted, sink, progress)
@@ -431,9 +434,10 @@ def _bring(here: Session, wanted: Pinned, sink: io.FileIO | io.BytesIO, progress
                     disk.write(sink, piece)
                     digest.update(piece)
                     progress.advance(len(piece))
-            if digest.hexdigest() == wanted.sha256:
+            found = digest.hexdigest()
+            if found == expected(here, wanted, found):
                 if here.cache:
-                    here.cache.keep(wanted.sha256, wanted.size_bytes, functools.partial(_pour, sink))
+                    here.cache.keep(found, wanted.size_bytes, functools.partial(_pour, sink))
                 return
         progress.advance(-digest.size_bytes)
         _empty(sink)
@@ -444,8 +448,27 @@ def _bring(here: Session, wanted: Pinned, sink: io.FileIO | io.BytesIO, progress
     )
 
 
+def expected(here: Session, wanted: Pinned, found: str) -> str:
+    """
+    Return the sha256 that a version has: as it was listed, or of a linked file as the lab took it when it read it just now.
+
+    Who got it in parts has read it whole, and the lab has not: then there is none but the one that was *found*.
+    """
+    if wanted.sha256 is not None or not wanted.size_bytes:
+        return wanted.sha256 or found
+    try:
+        with _ask(here, wanted, 0, 1, may_detour=False) as response:
+            told = response.headers.get("Repr-Digest", "")
+    except EpistaError:
+        return found
+    known = re.search(r"sha-256=:([A-Za-z0-9+/]{43}=):", told)
+    return base64.b64decode(known[1]).hex() if known else found
+
+
 def _recalled(cache: Cache, wanted: Pinned, sink: io.FileIO | io.BytesIO, progress: Progress) -> bool:
     """Fill *sink* from the cache and verify it; else leave it as it was, and drop what is not what it should be."""
+    if wanted.sha256 is None:
+        return False
     with cache.content(wanted.sha256) as source:
         if source is None:
             return False

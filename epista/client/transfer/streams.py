@@ -8,7 +8,7 @@ import io
 import os
 from typing import TYPE_CHECKING
 
-from epista.client.transfer.download import stream
+from epista.client.transfer.download import expected, stream
 from epista.client.transfer.hashing import PIECE_BYTES
 from epista.client.transfer.progress import Progress
 from epista.contract.errors import IntegrityError
@@ -89,5 +89,6 @@ class _Remote(io.RawIOBase):
     def _verify(self, piece: bytes) -> None:
         self._hash.update(piece)
         self._hashed_bytes += len(piece)
-        if self._hashed_bytes == self._wanted.size_bytes and self._hash.hexdigest() != self._wanted.sha256:
+        is_whole = self._hashed_bytes == self._wanted.size_bytes
+        if is_whole and self._hash.hexdigest() != expected(self._here, self._wanted, self._hash.hexdigest()):
             raise IntegrityError(f"the bytes that were read of {self.name!r} do not have the sha256 that was recorded")

@@ -30,12 +30,11 @@ from epista.contract.messages import Reply
 from epista.server.access.actors import Actor
 from epista.server.routes import conditions, decode, problems
 from epista.server.routes.dispatch import Door, read_body
-from epista.server.services import spans
+from epista.server.services import contents, spans
 from epista.server.services.assets import Assets
 from epista.server.services.contents import Content, Contents
 from epista.server.services.links import Links
 from epista.server.services.resources import Resources
-from epista.server.services.spans import Span
 from epista.server.services.uploads import Uploads
 from epista.server.stores.blobs import CHUNK, BlobStore
 
@@ -75,10 +74,10 @@ class Raw:
                 wanted = await self._asked(request)
                 await self.move(actor, wanted, request, answer)
         except EpistaError as error:
-            if is_begun:
-                raise  # too late for a status: the server closes the connection
             if actor is not None:
                 await run_in_threadpool(self._door.resources.refused, actor, wanted, error, request.path_params)
+            if is_begun:
+                raise  # too late for a status: the server closes the connection
             if self._row.raw == "up" and not is_whole and not isinstance(error, _Gone):
                 await self._drain(receive)
             await problems.response(error, scope["epista.request_id"])(scope, receive, send)
@@ -223,8 +222,10 @@ class Download(Raw):
         """Return where else the bytes are to be had, if the caller wants to know and it is worth a second request."""
         config = self._door.resources.config
         wishes = {wish.strip() for wish in request.headers.get("prefer", "").split(",")}
-        # What the condition of If-Range compares with is not known there. Of a pack only a part may be read.
-        if request.method != "GET" or "redirect" not in wishes or "if-range" in request.headers or content.offset:
+        # What the condition of If-Range compares with is not known there. Of a pack only a part may be read. And that a linked
+        # file is still what was linked, only this server can tell.
+        is_whole = not content.is_linked and not content.offset
+        if request.method != "GET" or "redirect" not in wishes or "if-range" in request.headers or not is_whole:
             return None
         if not config.s3_direct_bytes or content.size < config.s3_direct_bytes:
             return None
@@ -253,8 +254,7 @@ class Download(Raw):
         headers["Content-Length"] = str(stop - start)
         if request.method == "HEAD":
             stop = start
-        asked = Span(content.sha256, content.object, content.offset, start, stop)
-        reading = _Reading(self._door.resources, asked)
+        reading = _Reading(self._door.resources, content, start, stop)
         try:
             # The first piece is read before the answer begins, so that a fault can still become a status.
             piece = await reading.first()
@@ -271,10 +271,11 @@ class Download(Raw):
 class _Reading:
     """The bytes of a span in order: what is in memory is taken at once, for anything else a thread waits."""
 
-    def __init__(self, resources: Resources, span: Span) -> None:
+    def __init__(self, resources: Resources, content: Content, start: int, stop: int) -> None:
         self._resources = resources
-        self._left = span
-        self._pieces = spans.read(resources, [span])
+        self._left = content.span(start, stop)
+        self._pieces = contents.pieces(resources, content, start, stop)
+        self._may_be_near = not content.is_linked
         self._is_behind = False
 
     async def first(self) -> bytes | bytearray:
@@ -286,7 +287,7 @@ class _Reading:
         left = self._left
         if left.start >= left.stop:
             return b""
-        if piece := self._resources.blobs.near(left.object, left.first, left.end):
+        if self._may_be_near and (piece := self._resources.blobs.near(left.object, left.first, left.end)):
             self._is_behind = True
             return self._taken(piece)
         if self._is_behind:
@@ -378,10 +379,13 @@ def opening(status: int, headers: dict[str, str]) -> dict[str, Any]:
 def _content_headers(content: Content) -> dict[str, str]:
     utf8 = percent_encoded(content.name, safe="")
     plain = content.name.encode("ascii", "replace").decode().replace("?", "_")
-    return {
+    digest = {}
+    if content.is_linked and content.sha256 is not None:
+        digest = {"Repr-Digest": f"sha-256=:{base64.b64encode(bytes.fromhex(content.sha256)).decode()}:"}
+    return digest | {
         "Content-Type": content.media_type,
         "Accept-Ranges": "bytes",
-        "ETag": f'"{content.sha256}"',
+        "ETag": f'"{content.tag}"',
         # A version never changes, and nobody else may see it.
         "Cache-Control": "private, max-age=31536000, immutable",
         # Users' bytes are never run as a page of this server.
@@ -393,7 +397,7 @@ def _content_headers(content: Content) -> dict[str, str]:
 
 _FOR_ALL_SITES = (
     (b"access-control-allow-origin", b"*"),
-    (b"access-control-expose-headers", b"accept-ranges, content-disposition, content-length, content-range, etag"),
+    (b"access-control-expose-headers", b"accept-ranges, content-disposition, content-length, content-range, etag, repr-digest"),
     # The address is the right to read: it goes to no other site.
     (b"referrer-policy", b"no-referrer"),
 )

@@ -19,7 +19,7 @@ from epista.server.access.policy import Access
 from epista.server.services import cursors
 from epista.server.services.resources import Resources
 from epista.server.stores import assets as rows
-from epista.server.stores import moments
+from epista.server.stores import linked, moments
 from epista.server.stores.search import grammar
 from epista.server.stores.search.index import Counts
 from epista.server.stores.tables import asset_tags, assets, users, versions
@@ -323,6 +323,7 @@ def whole(tx: Connection, access: Access, found: Sequence[RowMapping]) -> list[w
             meta=json.loads(row["meta"]),
             options=json.loads(row["options"]),
             lineage=_lineage(row, sources.get(row["id"], [])),
+            linked=None if row["root"] is None else linked.path_of(row["object"]),
         )
         for row in found
     ]

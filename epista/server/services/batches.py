@@ -45,12 +45,22 @@ MOST_UNMADE = 100
 _MOST_VIOLATIONS = 1000
 
 
+class Linking(wire.Described, frozen=True, kw_only=True):
+    """A key at which a file is linked."""
+
+    root: str
+    object: str
+    size: int
+
+
 class _Aside(msgspec.Struct, frozen=True, kw_only=True):
     """One key that is set aside."""
 
-    wanted: wire.PutObject
-    blob_id: int
-    text: str
+    wanted: wire.PutObject | None = None
+    blob_id: int = 0
+    text: str = ""
+    linked: Linking | None = None
+    """A file that stays where it is, in place of content that was sent."""
 
 
 _Rules = dict[int, tuple[int, str]]
@@ -81,20 +91,29 @@ class Batches:
             aside = [
                 _Aside(wanted=one, blob_id=blobs[one.sha256], text=texts.get(keys.normalise(one.key), "")) for one in head.objects
             ]
-            mine = batches.Owner(access.workspace_id, actor.user_id, uid)
-            found, now = batches.find(tx, mine), self._all.clock()
-            if found is not None and found["made_at"] is not None:
-                raise ConflictError("this batch is committed already", hint="begin another one")
-            if found is None:
-                # What broke off stays for a day, counts against no quota, and must not pile up.
-                batches.keep_newest(tx, mine, MOST_UNMADE - 1)
-            batch_id = batches.add(tx, mine, at=now) if found is None else found["id"]
-            batches.set_part(tx, batch_id, head.part, list(_pieces(aside)), at=now)
+            self._keep(tx, actor, access, uid, head.part, aside)
             details = {"batch": uid, "part": head.part, "count": len(aside), "blobs": len(ids)}
             self._all.record(tx, actor, access.workspace_id, f"{len(aside)} keys set aside", details)
             return Done()
 
         self._all.write(actor, "write", workspace, Done, work)
+
+    def set_linked_aside(
+        self, tx: Connection, actor: Actor, access: Access, batch: str, part: int, files: Sequence[Linking]
+    ) -> None:
+        """Keep one part of files that stay where they are until their batch is committed."""
+        self._keep(tx, actor, access, batch, part, [_Aside(linked=one) for one in files])
+
+    def _keep(self, tx: Connection, actor: Actor, access: Access, uid: str, part: int, aside: Sequence[_Aside]) -> None:
+        mine = batches.Owner(access.workspace_id, actor.user_id, uid)
+        found, now = batches.find(tx, mine), self._all.clock()
+        if found is not None and found["made_at"] is not None:
+            raise ConflictError("this batch is committed already", hint="begin another one")
+        if found is None:
+            # What broke off stays for a day, counts against no quota, and must not pile up.
+            batches.keep_newest(tx, mine, MOST_UNMADE - 1)
+        batch_id = batches.add(tx, mine, at=now) if found is None else found["id"]
+        batches.set_part(tx, batch_id, part, list(_pieces(aside)), at=now)
 
     def commit(self, actor: Actor, wanted: wire.CommitBatch) -> Iterator[bytes]:
         """Make versions of all that was set aside, in one transaction, and return the receipts, a line for each part."""
@@ -126,15 +145,17 @@ class Batches:
         last, count, listed = "", 0, list[Draft]()
         for number in range(wanted.parts):
             aside = _part(tx, batch_id, number)
-            objects = [one.wanted for one in aside]
-            last = _refuse_disorder(objects, last)
-            count += len(objects)
+            last = _refuse_disorder([one.wanted for one in aside if one.wanted], last)
+            count += len(aside)
             refuse_edges(count, wanted.inputs)
+            linked = [rows.Linked(one.root, one.object, one.size) for one in _linked(aside)]
+            rows.keep_linked(tx, linked, at=self._all.clock())
             drafts = self._drafts(tx, actor, access, aside)
             self._versions.refuse_conflicts(tx, access, drafts)
             _require_checked(tx, access, number, drafts, checked)
             texts = {draft.key: one.text for draft, one in zip(drafts, aside, strict=True)}
-            made = self._versions.make(tx, actor, access, drafts, texts, inputs, wanted.notebook, note="put")
+            note = f"linked from {linked[0].root}" if linked else "put"
+            made = self._versions.make(tx, actor, access, drafts, texts, inputs, wanted.notebook, note=note)
             # For the receipts; what was set aside is not needed any more.
             versions = msgspec.json.encode([made[draft.key] for draft in drafts])
             batches.set_part(tx, batch_id, number, [versions], at=self._all.clock())
@@ -152,8 +173,13 @@ class Batches:
     def _drafts(self, tx: Connection, actor: Actor, access: Access, aside: Sequence[_Aside]) -> list[Draft]:
         # Ids may have been given again since, if a collection removed the blob.
         there = rows.whole_blobs(tx, [one.blob_id for one in aside])
-        ids = {one.wanted.sha256: one.blob_id for one in aside if there.get(one.blob_id) == one.wanted.sha256}
-        return self._versions.drafts(tx, actor, access, [one.wanted for one in aside], ids)
+        sent = [(one.wanted, one.blob_id) for one in aside if one.wanted]
+        ids = {one.sha256: blob_id for one, blob_id in sent if there.get(blob_id) == one.sha256}
+        drafts = self._versions.drafts(tx, actor, access, [one for one, _ in sent], ids)
+        # Before the commit there may be none yet; its rules are not about the content.
+        linked = list(_linked(aside))
+        places = rows.linked_ids(tx, [one.object for one in linked])
+        return drafts + self._versions.drafted(tx, access, [(one, places.get(one.object, 0), None) for one in linked])
 
     def _check_rules(self, actor: Actor, wanted: wire.CommitBatch, checked: _Rules) -> None:
         broken: list[dict[str, str]] = []
@@ -192,6 +218,10 @@ def _part(tx: Connection, batch_id: int, number: int) -> list[_Aside]:
     if not documents:
         raise NotFoundError(f"part {number} of the batch was not sent", hint="send it, then commit again")
     return [one for document in documents for one in msgspec.json.decode(document, type=list[_Aside])]
+
+
+def _linked(aside: Sequence[_Aside]) -> Iterator[Linking]:
+    return (one.linked for one in aside if one.linked)
 
 
 def _pieces(aside: Sequence[_Aside]) -> Iterator[bytes]:

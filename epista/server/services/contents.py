@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import hashlib
+from collections.abc import Generator, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 
 from sqlalchemy import Connection, RowMapping
 
@@ -13,14 +16,17 @@ from epista.contract.errors import (
     ForbiddenError,
     IntegrityError,
     NotFoundError,
+    StorageFullError,
     TooLargeError,
+    UnavailableError,
 )
 from epista.server.access.actors import Actor
 from epista.server.access.policy import Access
-from epista.server.services import usage
+from epista.server.services import spans, usage
 from epista.server.services.resources import Resources
+from epista.server.services.spans import Span
 from epista.server.stores import assets as rows
-from epista.server.stores.blobs import Incoming, Stored
+from epista.server.stores.blobs import Incoming, Stored, is_name
 from epista.server.stores.local import LocalBlobs
 
 
@@ -31,10 +37,27 @@ class Content:
     object: str
     offset: int
     size: int
-    sha256: str
+    sha256: str | None
+    """Of the bytes; None for a linked file that nobody has read whole yet."""
     name: str
     media_type: str
     is_deleted: bool
+
+    @property
+    def is_linked(self) -> bool:
+        """Whether the lab has no copy of the bytes."""
+        return not is_name(self.object)
+
+    def span(self, start: int, stop: int) -> Span:
+        """Return a part of it."""
+        return Span(self.sha256, self.object, self.offset, start, stop)
+
+    @property
+    def tag(self) -> str:
+        """Another one means other bytes; it never changes, also when the sha256 becomes known."""
+        if self.is_linked:
+            return "linked-" + hashlib.sha256(self.object.encode()).hexdigest()[:32]
+        return str(self.sha256)
 
 
 class Contents:
@@ -107,11 +130,11 @@ class Contents:
         with self._all.read(actor, "read", wanted.workspace) as (tx, access):
             folder = self._folder(actor)
             found = content_of(tx, access, wanted.version)
-        if found.offset:
+        path = self._all.roots.path(found.object) if found.is_linked else folder.path(found.object)
+        if found.offset or path is None or found.sha256 is None:
             raise NotFoundError("these bytes have no file of their own", hint="read them through the server: objects.content")
         self._all.note(actor, access.workspace_id, wanted.version)
-        path = str(folder.path(found.object).absolute())
-        return wire.Location(path=path, offset=found.offset, size_bytes=found.size, sha256=found.sha256)
+        return wire.Location(path=str(path.absolute()), offset=0, size_bytes=found.size, sha256=found.sha256)
 
     def content(self, actor: Actor, wanted: wire.ReadContent) -> Content:
         """Return where the bytes of a version lie, for whoever may read its asset."""
@@ -203,6 +226,28 @@ def content_of(tx: Connection, access: Access, version: str) -> Content:
         media_type="application/gzip" if formats.is_gzipped(row["key"]) else known.media_type,
         is_deleted=row["deleted_at"] is not None,
     )
+
+
+def pieces(resources: Resources, content: Content, start: int, stop: int) -> Generator[bytes, None, None]:
+    """
+    Yield bytes *start* up to *stop*, which is excluded, of *content*.
+
+    The first who reads a linked file from its beginning to its end takes its sha256 along.
+    """
+    found = spans.read(resources, [content.span(start, stop)])
+    if content.sha256 is not None or start or stop < content.size:
+        yield from found
+        return
+    digest, at = hashlib.sha256(), 0
+    for piece in found:
+        digest.update(piece)
+        at += len(piece)
+        if at == stop:
+            # Before the last piece goes out: whoever has it may ask what the sha256 is.
+            took = partial(rows.take_sha256, object=content.object, sha256=digest.hexdigest())
+            with suppress(StorageFullError, UnavailableError):  # the next reader will do it
+                resources.catalog.write(took)
+        yield piece
 
 
 def known_to(tx: Connection, actor: Actor, access: Access, sha256: Sequence[str]) -> dict[str, RowMapping]:

@@ -15,7 +15,7 @@ from epista.contract import audit as wire
 from epista.contract.errors import ConflictError, ForbiddenError, InvalidRequestError, StorageFullError
 from epista.server.access import policy
 from epista.server.access.actors import Actor
-from epista.server.services import cursors, packs
+from epista.server.services import cursors, linked, packs
 from epista.server.services.audit import read, verified
 from epista.server.services.resources import REPLY_KEPT_MICROSECONDS, Resources
 from epista.server.services.uploads import expire
@@ -63,14 +63,16 @@ class Lab:
         problems: list[wire.BlobProblem] = []
         count = size = 0
         for row in found:
-            digest = blobs.digest(self._all.blobs, row["object"], row["offset"], row["size"])
+            is_linked = row["root"] is not None
+            problem = linked.problem(self._all, row) if is_linked else self._problem(row)
             count, size, after = count + 1, size + row["size"], row["id"]
-            if digest != row["sha256"]:
+            if problem is not None:
                 with self._all.catalog.read() as tx:
                     # A collection may have removed the blob since the list was read: then nothing needs it.
-                    keys = care.keys_of_blob(tx, row["id"], limit=20) if care.is_blob(tx, row["id"], row["object"]) else None
-                if keys is not None:
-                    problem = "is missing or too short" if digest is None else f"has the sha256 {digest} instead"
+                    is_there = care.is_blob(tx, row["id"], row["object"])
+                    keys = care.keys_of_blob(tx, row["id"], limit=20, only_current=is_linked) if is_there else None
+                # That a file which was linked again is no longer what it was before is as it should be.
+                if keys is not None and (keys or not is_linked):
                     problems.append(wire.BlobProblem(sha256=row["sha256"], problem=problem, keys=tuple(keys)))
                     self._mark(row["id"], self._all.clock())
             elif row["damaged_at"] is not None:
@@ -178,7 +180,9 @@ class Lab:
             ) from error
         self._all.note(actor, audit.LAB, wanted.destination, {"blobs": count})
         left_out = self._all.config.blobs or None
-        return wire.Backup(path=str(destination), blobs=count, size_bytes=size, left_out=left_out)
+        with self._all.catalog.read() as tx:
+            linked_blobs = care.linked_blobs(tx)
+        return wire.Backup(path=str(destination), blobs=count, size_bytes=size, left_out=left_out, linked_blobs=linked_blobs)
 
     def _destination(self, actor: Actor, wanted: str) -> Path:
         """Return where a backup goes: who manages a lab over the network may not write anywhere on the server's disk."""
@@ -195,6 +199,12 @@ class Lab:
                 hint=f"give a folder below {root}" if root else "whoever runs the server can set backup_root",
             )
         return destination
+
+    def _problem(self, row: RowMapping) -> str | None:
+        digest = blobs.digest(self._all.blobs, row["object"], row["offset"], row["size"])
+        if digest == row["sha256"]:
+            return None
+        return "is missing or too short" if digest is None else f"has the sha256 {digest} instead"
 
     def _mark(self, blob_id: int, damaged_at: int | None) -> None:
         self._all.catalog.write(lambda tx: care.mark_damaged(tx, blob_id, damaged_at))

@@ -174,7 +174,7 @@ class Objects(Contents):
 def _as_draft(row: RowMapping, version: RowMapping) -> Draft:
     """Return a draft for the asset in *row* that says what *version* says."""
     return Draft(
-        wanted=wire.PutObject(key=row["key"], sha256=version["sha256"]),
+        sha256=version["sha256"],
         key=row["key"],
         before=row,
         blob_id=version["blob_id"],

@@ -13,6 +13,7 @@ from epista.server.access.actors import Actor
 from epista.server.services.resources import Resources
 from epista.server.stores import audit, care, remains
 from epista.server.stores.assets import is_object_known
+from epista.server.stores.blobs import is_name
 
 PACK_BYTES = 8 * 1024 * 1024
 """How many bytes a new pack has at most, and the most of them that are in memory at once."""
@@ -54,10 +55,14 @@ def compact(resources: Resources, actor: Actor, sparse: Sequence[Sparse]) -> tup
 
 
 def drop(resources: Resources, names: Collection[str]) -> None:
-    """Remove the objects that no row knows; asked by a write, which waits for a commit whose answer was lost."""
+    """
+    Remove the objects that no row knows; asked by a write, which waits for a commit whose answer was lost.
+
+    What was linked is no object of the store, and stays where it lies.
+    """
 
     def work(tx: Connection) -> list[str]:
-        unknown = [name for name in sorted(names) if not is_object_known(tx, name)]
+        unknown = [name for name in sorted(filter(is_name, names)) if not is_object_known(tx, name)]
         remains.forget(tx, unknown)
         return unknown
 

@@ -170,7 +170,7 @@ def _as_copy(version: RowMapping, source: str, target: str, before: RowMapping |
     is_same = named is None or named == formats.of_key(source) or named.name == version["format"]
     format = named.name if named and not is_same else version["format"]
     return Draft(
-        wanted=wire.PutObject(key=target, sha256=version["sha256"]),
+        sha256=version["sha256"],
         key=target,
         before=before,
         blob_id=version["blob_id"],

@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
@@ -27,8 +28,9 @@ from epista.server.config import Config
 from epista.server.engines.extraction import Extractor
 from epista.server.engines.schema_checks import SchemaChecks
 from epista.server.stores import audit, people
-from epista.server.stores.blobs import BlobStore
+from epista.server.stores.blobs import BlobStore, is_name
 from epista.server.stores.catalog import Catalog
+from epista.server.stores.linked import Roots
 from epista.server.stores.moments import Clock
 from epista.server.stores.search.index import SearchIndex
 from epista.server.stores.tables import replies
@@ -58,11 +60,16 @@ class Resources:
     config: Config
     catalog: Catalog
     blobs: BlobStore
+    roots: Roots
     search: SearchIndex
     extractor: Extractor
     schema_checks: SchemaChecks
     clock: Clock
     trail: Trail
+
+    def file_of(self, object: str) -> Path | None:
+        """Return the file of an object, for reading only; None where there is none, or where others may write in it."""
+        return self.blobs.path(object) if is_name(object) else None
 
     @contextmanager
     def read(self, actor: Actor, scope: str, workspace: str) -> Iterator[tuple[Connection, Access]]:

@@ -60,7 +60,7 @@ Checked = set[tuple[int, Subject]]
 class Draft:
     """One key of a commit on its way to become a version."""
 
-    wanted: wire.PutObject
+    sha256: str | None
     key: str
     before: RowMapping | None
     blob_id: int
@@ -112,7 +112,7 @@ class Versions:
     def __init__(self, resources: Resources) -> None:
         self._all = resources
 
-    def check(self, objects: Sequence[wire.PutObject], inputs: Sequence[str]) -> None:
+    def check(self, objects: Sequence[wire.Described], inputs: Sequence[str]) -> None:
         """Refuse what can be refused without the catalog; every fault of every key is reported."""
         refuse_edges(len(objects), inputs)
         faults: list[dict[str, str]] = []
@@ -160,23 +160,27 @@ class Versions:
         self, tx: Connection, actor: Actor, access: Access, objects: Sequence[wire.PutObject], ids: Mapping[str, int]
     ) -> list[Draft]:
         """Return what each key shall say; *ids* are those of contents that this transaction has recorded."""
-        by_key = {keys.normalise(one.key): one for one in objects}
+        blobs = self.blob_ids(tx, actor, access, objects, ids)
+        return self.drafted(tx, access, [(one, blobs[one.sha256], one.sha256) for one in objects])
+
+    def drafted(self, tx: Connection, access: Access, objects: Sequence[tuple[wire.Described, int, str | None]]) -> list[Draft]:
+        """Return what each key shall say, of the content with that id, and that sha256 as far as it is known."""
+        by_key = {keys.normalise(one.key): (one, blob_id, sha256) for one, blob_id, sha256 in objects}
         # What one may write is decided by experiment, so one key of each is asked about.
         for key in {keys.experiment_of(key): key for key in by_key}.values():
             access.require_key(key)
         before = rows.by_keys(tx, access.workspace_id, list(by_key))
-        blobs = self.blob_ids(tx, actor, access, objects, ids)
         drafts = []
-        for key, one in by_key.items():
+        for key, (one, blob_id, sha256) in by_key.items():
             row = before.get(key)
             live = row is not None and row["deleted_at"] is None
             format = one.format or (formats.of_key(key) or formats.UNKNOWN).name
             kept = row if live else None
             draft = Draft(
-                wanted=one,
+                sha256=sha256,
                 key=key,
                 before=row,
-                blob_id=blobs[one.sha256],
+                blob_id=blob_id,
                 kind=_kind(one, format, kept),
                 format=format,
                 meta=_dumped(one.meta) if one.meta is not None else (kept["meta"] if kept else "{}"),
@@ -417,7 +421,7 @@ def refuse_stale(draft: Draft, expect: str | None) -> None:
     )
 
 
-def _kind(one: wire.PutObject, format: str, kept: RowMapping | None) -> str:
+def _kind(one: wire.Described, format: str, kept: RowMapping | None) -> str:
     if one.kind is not None:
         return one.kind.upper()
     if kept is not None and kept["format"] == format:
@@ -438,7 +442,7 @@ def for_audit(drafts: Sequence[Draft]) -> tuple[str, dict[str, Any]]:
         {
             "key": one.key,
             "version": one.before["uid"] if one.before is not None and one.is_unchanged else one.new_version,
-            "sha256": one.wanted.sha256,
+            "sha256": one.sha256,
         }
         for one in drafts[:LISTED_IN_AUDIT]
     ]

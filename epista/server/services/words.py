@@ -63,7 +63,7 @@ def of_blob(resources: Resources, key: str, blob: Mapping[str, Any], format: str
     while True:
         text = _words(resources, place, key, format, options)
         # In a folder, a collection may have moved the content before its words were read.
-        if text or resources.blobs.path(place.object) is None or resources.blobs.size(place.object) is not None:
+        if text or resources.file_of(place.object) is None or resources.blobs.size(place.object) is not None:
             return text
         [now] = spans.looked_up(resources, [place])
         if now == place:
@@ -89,7 +89,7 @@ def _words(resources: Resources, place: Span, key: str, format: str, options: Ma
 @contextmanager
 def _excerpt(resources: Resources, place: Span, parts: Sequence[tuple[int, int]]) -> Iterator[tuple[Path, int]]:
     """Give a file in which at least *parts* of a content stand, and where in it the content begins."""
-    if (path := resources.blobs.path(place.object)) is not None:
+    if (path := resources.file_of(place.object)) is not None:
         yield path, place.offset
         return
     with tempfile.NamedTemporaryFile(prefix="epista-excerpt-") as file:

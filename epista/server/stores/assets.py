@@ -59,13 +59,15 @@ _HEAD_COLUMNS: list[Any] = [
     versions,
     blobs.c.sha256,
     blobs.c.size,
+    blobs.c.root,
+    blobs.c.object,
     users.c.name.label("author"),
     experiments.c.number.label("experiment_number"),
 ]
 
 # What listings show. Metadata may be a megabyte an asset, and a page has a thousand of them.
 _LIGHT_COLUMNS = [
-    *(column for column in _HEAD_COLUMNS if column is not versions),
+    *(column for column in _HEAD_COLUMNS if column.name not in ("versions", "root", "object")),
     *(column for column in versions.c if column.name not in ("meta", "options")),
 ]
 
@@ -236,14 +238,14 @@ def _small_blobs(everything: bool) -> Select[Any]:
         select(blobs.c.id, blobs.c.sha256, blobs.c.size, blobs.c.object, blobs.c.offset)
         .join(versions, versions.c.blob_id == blobs.c.id)
         .join(assets, assets.c.id == versions.c.asset_id)
-        .where(_seen(everything), among(versions.c.uid, "uids"), blobs.c.size < bindparam("below"))
+        .where(_seen(everything), among(versions.c.uid, "uids"), blobs.c.size < bindparam("below"), blobs.c.root.is_(None))
     )
 
 
 def small_blobs(
     tx: Connection, workspace_id: int, allowed: Collection[str] | None, uids: Sequence[str], below: int
 ) -> list[RowMapping]:
-    """Return the distinct blobs of less than *below* bytes of versions, as they lie in the store."""
+    """Return the distinct blobs of less than *below* bytes of versions, as they lie in the store; not what is linked."""
     rows = tx.execute(_small_blobs(allowed is None), _by(workspace_id, allowed, uids=uids, below=below))
     found = {row["id"]: row for row in rows.mappings()}
     return sorted(found.values(), key=lambda row: (row["object"], row["offset"]))
@@ -373,7 +375,9 @@ def _known_blobs(everything: bool) -> Select[Any]:
         .where(versions.c.blob_id == blobs.c.id, versions.c.asset_id == assets.c.id, assets.c.deleted_at.is_(None))
         .where(_seen(everything))
     )
-    return select(blobs).where(among(blobs.c.sha256, "sha256"), blobs.c.damaged_at.is_(None), or_(sent, readable))
+    # A linked file may change where it lies, and is no copy to build on.
+    kept = and_(blobs.c.root.is_(None), among(blobs.c.sha256, "sha256"), blobs.c.damaged_at.is_(None))
+    return select(blobs).where(kept, or_(sent, readable))
 
 
 def known_blobs(
@@ -409,7 +413,7 @@ class Kept(NamedTuple):
     """In which objects those lie that were there already, and up to where, as rows say."""
 
 
-_BY_SHA256 = select(blobs).where(among(blobs.c.sha256, "sha256"))
+_BY_SHA256 = select(blobs).where(blobs.c.root.is_(None), among(blobs.c.sha256, "sha256"))
 _FORGET_UPLOADS = delete(uploads).where(
     uploads.c.workspace_id == bindparam("workspace"), uploads.c.user_id == bindparam("user"), among(uploads.c.blob_id, "blobs")
 )
@@ -457,15 +461,16 @@ def _heal(tx: Connection, whole: Sequence[New], object: str) -> None:
     if whole:
         remains.leave(tx, [one.sha256 for one in whole])
         remains.needed(tx, [one.sha256 for one in whole], object)
-        heal = update(blobs).where(blobs.c.sha256 == bindparam("whole")).values(offset=bindparam("start"))
-        tx.execute(heal.values(object=object, damaged_at=None), [{"whole": one.sha256, "start": one.offset} for one in whole])
+        heal = update(blobs).where(blobs.c.root.is_(None), blobs.c.sha256 == bindparam("whole"))
+        heal = heal.values(offset=bindparam("start"), object=object, damaged_at=None)
+        tx.execute(heal, [{"whole": one.sha256, "start": one.offset} for one in whole])
 
 
-_WHOLE = select(blobs.c.id, blobs.c.sha256).where(among(blobs.c.id, "ids"), blobs.c.damaged_at.is_(None))
+_WHOLE = select(blobs.c.id, blobs.c.sha256).where(among(blobs.c.id, "ids"), blobs.c.root.is_(None), blobs.c.damaged_at.is_(None))
 
 
 def whole_blobs(tx: Connection, ids: Sequence[int]) -> dict[int, str]:
-    """Return the sha256 of those of the blobs that are there and not damaged."""
+    """Return the sha256 of those of the blobs that are there and not damaged, but for linked ones."""
     return {row.id: row.sha256 for row in tx.execute(_WHOLE, {"ids": ids})}
 
 
@@ -473,6 +478,38 @@ def places(tx: Connection, sha256: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Return where those of the contents lie that are recorded: ``object, offset``."""
     found = tx.execute(_BY_SHA256, {"sha256": list(sha256)})
     return {row.sha256: {"object": row.object, "offset": row.offset} for row in found}
+
+
+def take_sha256(tx: Connection, *, object: str, sha256: str) -> None:
+    """Record what a linked file was found to have."""
+    mine = (blobs.c.object == object, blobs.c.root.is_not(None), blobs.c.sha256.is_(None))
+    tx.execute(update(blobs).where(*mine).values(sha256=sha256))
+
+
+class Linked(NamedTuple):
+    """A file that shall be linked."""
+
+    root: str
+    object: str
+    size: int
+
+
+def linked_ids(tx: Connection, objects: Sequence[str]) -> dict[str, int]:
+    """Return the ids of the linked files that are known as they are now."""
+    found: dict[str, int] = {}
+    for some in chunks(objects):
+        rows = select(blobs.c.object, blobs.c.id).where(blobs.c.object.in_(some), blobs.c.root.is_not(None))
+        found.update((row.object, row.id) for row in tx.execute(rows))
+    return found
+
+
+def keep_linked(tx: Connection, files: Sequence[Linked], *, at: int) -> None:
+    """Record linked files; one that was missing, and is there again as it was, is whole again."""
+    known = linked_ids(tx, [one.object for one in files])
+    for some in chunks(list(known.values())):
+        tx.execute(update(blobs).where(blobs.c.id.in_(some), blobs.c.damaged_at.is_not(None)).values(damaged_at=None))
+    new = {one.object: one for one in files if one.object not in known}
+    add(tx, blobs, [{**one._asdict(), "offset": 0, "created_at": at} for one in new.values()])
 
 
 def is_object_known(tx: Connection, object: str) -> bool:

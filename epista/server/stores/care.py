@@ -38,8 +38,8 @@ def is_blob(tx: Connection, blob_id: int, object: str) -> bool:
     return tx.execute(select(blobs.c.id).where(blobs.c.id == blob_id, blobs.c.object == object)).first() is not None
 
 
-def keys_of_blob(tx: Connection, blob_id: int, limit: int) -> list[str]:
-    """Return some of the assets that need a blob, as ``workspace:key@version``."""
+def keys_of_blob(tx: Connection, blob_id: int, limit: int, *, only_current: bool = False) -> list[str]:
+    """Return some of the assets that need a blob, or have it as their current version, as ``workspace:key@version``."""
     found = (
         select(workspaces.c.name, assets.c.key, versions.c.number)
         .join(assets, assets.c.workspace_id == workspaces.c.id)
@@ -47,6 +47,8 @@ def keys_of_blob(tx: Connection, blob_id: int, limit: int) -> list[str]:
         .where(versions.c.blob_id == blob_id)
         .limit(limit)
     )
+    if only_current:
+        found = found.where(assets.c.head_id == versions.c.id, assets.c.deleted_at.is_(None))
     return [f"{row.name}:{row.key}@{row.number}" for row in tx.execute(found)]
 
 
@@ -106,19 +108,26 @@ def shares(tx: Connection, names: Sequence[str], before: int) -> dict[str, Share
 def forget(tx: Connection, blob_ids: Sequence[int]) -> None:
     """Remove the rows of blobs; what of them is left in packs is written down."""
     for some in chunks(blob_ids):
-        remains.leave(tx, list(tx.execute(select(blobs.c.sha256).where(blobs.c.id.in_(some))).scalars()))
+        kept = select(blobs.c.sha256).where(blobs.c.id.in_(some), blobs.c.root.is_(None))
+        remains.leave(tx, list(tx.execute(kept).scalars()))
         tx.execute(delete(uploads).where(uploads.c.blob_id.in_(some)))
         tx.execute(delete(blobs).where(blobs.c.id.in_(some)))
 
 
 def objects(tx: Connection) -> list[str]:
-    """Return the names of all objects that rows know."""
-    return list(tx.execute(select(blobs.c.object).distinct()).scalars())
+    """Return the names of all objects of the store that rows know."""
+    return list(tx.execute(select(blobs.c.object).where(blobs.c.root.is_(None)).distinct()).scalars())
+
+
+def linked_blobs(tx: Connection) -> int:
+    """Return how many linked files rows know."""
+    return int(tx.execute(select(func.count()).select_from(blobs).where(blobs.c.root.is_not(None))).scalar_one())
 
 
 def newest_object(tx: Connection) -> str | None:
-    """Return the name of the object that came last, of those that are not known as damaged."""
-    newest = select(blobs.c.object).where(blobs.c.damaged_at.is_(None)).order_by(blobs.c.id.desc()).limit(1)
+    """Return the name of the object of the store that came last, of those that are not known as damaged."""
+    there = (blobs.c.root.is_(None), blobs.c.damaged_at.is_(None))
+    newest = select(blobs.c.object).where(*there).order_by(blobs.c.id.desc()).limit(1)
     return tx.execute(newest).scalar()
 
 

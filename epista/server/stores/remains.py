@@ -15,7 +15,9 @@ from epista.server.stores.dialects import among
 from epista.server.stores.tables import blobs, remains
 
 _KNOWN = exists().where(remains.c.sha256 == blobs.c.sha256, remains.c.object == blobs.c.object)
-_PACKED = select(blobs.c.sha256, blobs.c.object).where(among(blobs.c.sha256, "contents"), blobs.c.offset > 0, ~_KNOWN)
+_PACKED = select(blobs.c.sha256, blobs.c.object).where(
+    blobs.c.root.is_(None), among(blobs.c.sha256, "contents"), blobs.c.offset > 0, ~_KNOWN
+)
 _LEAVE = insert(remains).from_select(["sha256", "object"], _PACKED)
 _OBJECTS = select(remains.c.object).where(among(remains.c.sha256, "contents")).distinct()
 _FORGET = delete(remains).where(among(remains.c.object, "objects"))

@@ -89,7 +89,7 @@ class RemoteBlobs:
             raise missing() from error
         except GenericError as error:
             # A part that begins beyond the end is refused, by each store in its own words, but never tried again.
-            if "retries" not in _said(error) and self._size(object) <= start:
+            if "retries" not in said(error) and self._size(object) <= start:
                 raise cut_short() from None
             raise
         return iter(found.stream(min_chunk_size=CHUNK))
@@ -336,7 +336,7 @@ def open_url(url: str, *, stall_seconds: float = 60.0, retry_seconds: float = RE
     try:
         store = obstore.store.from_url(url, **how_to_try(stall_seconds=stall_seconds, retry_seconds=retry_seconds))
     except (BaseError, ValueError) as error:
-        raise SettingsError(f"the store {url!r} cannot be used: {_said(error)}") from error
+        raise SettingsError(f"the store {url!r} cannot be used: {said(error)}") from error
     return RemoteBlobs(store)
 
 
@@ -365,10 +365,10 @@ def store_errors() -> Iterator[None]:
     try:
         yield
     except (PermissionDeniedError, UnauthenticatedError) as error:
-        _log.error("the store of the lab's bytes refuses: %s", _said(error))
+        _log.error("the store of the lab's bytes refuses: %s", said(error))
         raise refusing() from error
     except (BaseError, FileNotFoundError) as error:
-        _log.error("the store of the lab's bytes does not answer as it should: %s", _said(error))
+        _log.error("the store of the lab's bytes does not answer as it should: %s", said(error))
         raise unavailable() from error
 
 
@@ -386,5 +386,6 @@ def unavailable() -> UnavailableError:
     )
 
 
-def _said(error: Exception) -> str:
+def said(error: Exception) -> str:
+    """Return what obstore says, in short."""
     return str(error).partition("\n\nDebug source")[0].replace("\n", " ")[:500]

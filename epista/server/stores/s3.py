@@ -54,7 +54,7 @@ class S3Blobs(RemoteBlobs):
     """Objects of an S3 bucket, below a prefix."""
 
     def __init__(self, bucket: Bucket, *, stall_seconds: float = 60.0, retry_seconds: float = RETRY_SECONDS) -> None:
-        super().__init__(_open(bucket, stall_seconds, retry_seconds))
+        super().__init__(opened(bucket, stall_seconds=stall_seconds, retry_seconds=retry_seconds))
         self._is_checked = bucket.checksum != "none"
         self._prefix = f"{bucket.prefix}/" if bucket.prefix else ""
         self._presigner = _presigner(bucket, bucket.endpoint)
@@ -274,7 +274,8 @@ def _presigner(bucket: Bucket, endpoint: str | None) -> Presigner | None:
     )
 
 
-def _open(bucket: Bucket, stall_seconds: float, retry_seconds: float) -> obstore.store.S3Store:
+def opened(bucket: Bucket, *, stall_seconds: float, retry_seconds: float = RETRY_SECONDS) -> obstore.store.S3Store:
+    """Return obstore's view of a bucket."""
     options: dict[str, Any] = how_to_try(stall_seconds=stall_seconds, retry_seconds=retry_seconds)
     if bucket.access_key and bucket.secret_key:
         options |= {"access_key_id": bucket.access_key, "secret_access_key": bucket.secret_key}

@@ -91,12 +91,20 @@ class SqliteCatalog:
             found = tx.execute(text("SELECT version_num FROM alembic_version")).scalar() if known else None
             if is_current(tx, found):
                 return
-            from epista.server.stores import migrations
+        from epista.server.stores import migrations
 
-            migrations.upgrade(tx)
+        # A table that others refer to can only be made anew while nobody looks at that (sqlite.org/lang_altertable.html).
+        engine = _engine(self._path, begin="BEGIN IMMEDIATE", read_only=False, foreign_keys=False)
+        try:
+            with engine.begin() as tx:
+                migrations.upgrade(tx)
+                if broken := tx.execute(text("PRAGMA foreign_key_check")).first():
+                    raise SettingsError(f"the catalog {str(self._path)!r} is damaged: a row of {broken[0]} points at nothing")
+        finally:
+            engine.dispose()
 
 
-def _engine(path: Path, *, begin: str, read_only: bool) -> Engine:
+def _engine(path: Path, *, begin: str, read_only: bool, foreign_keys: bool = True) -> Engine:
     # A connection is used by one thread at a time, so the pool may hand it on; it needs room for every pool thread.
     engine = create_engine(
         f"sqlite:///{path}",
@@ -112,7 +120,8 @@ def _engine(path: Path, *, begin: str, read_only: bool) -> Engine:
         # Transactions are begun by the listener below, not guessed by the driver.
         connection.isolation_level = None
         # Mapped as far as SQLite may: among a million assets, reading pages one by one takes half of a search's time.
-        for pragma in ("synchronous=FULL", "foreign_keys=ON", "cache_size=-16000", "mmap_size=2147418112", "temp_store=MEMORY"):
+        references = f"foreign_keys={'ON' if foreign_keys else 'OFF'}"
+        for pragma in ("synchronous=FULL", references, "cache_size=-16000", "mmap_size=2147418112", "temp_store=MEMORY"):
             connection.execute(f"PRAGMA {pragma}")
         if read_only:
             connection.execute("PRAGMA query_only=ON")

@@ -20,6 +20,7 @@ from sqlalchemy import (
     MetaData,
     Table,
     UniqueConstraint,
+    text,
 )
 
 from epista.server.stores.columns import FreeText, Integer, Text
@@ -116,13 +117,19 @@ blobs = Table(
     "blobs",
     metadata,
     Column("id", Integer, primary_key=True),
-    Column("sha256", Text, nullable=False, unique=True),
+    # Null while nobody has read the whole of a linked file.
+    Column("sha256", Text),
     Column("size", Integer, nullable=False),
-    # The store's object that holds the bytes, and where in it they begin.
+    # The store's object that holds the bytes, and where in it they begin; of a linked file its root, version and path.
     Column("object", Text, nullable=False),
     Column("offset", Integer, nullable=False),
     Column("created_at", Integer, nullable=False),
     Column("damaged_at", Integer),
+    # The root of the settings below which a linked file lies; null for what the lab keeps itself.
+    Column("root", Text),
+    # What the lab keeps itself, it keeps once.
+    Index("blobs_by_sha256", "sha256", unique=True, sqlite_where=text("root IS NULL"), postgresql_where=text("root IS NULL")),
+    Index("blobs_linked_by_sha256", "sha256", sqlite_where=text("root IS NOT NULL"), postgresql_where=text("root IS NOT NULL")),
     # What of a pack is alive, in the order in which it lies there.
     Index("blobs_by_object", "object", "offset"),
 )

@@ -28,15 +28,15 @@ _HERE = (
     .where(versions.c.blob_id == blobs.c.id, versions.c.asset_id == assets.c.id)
     .where(assets.c.workspace_id == bindparam("workspace_id"))
 )
-_FRESH_BYTES = select(func.sum(blobs.c.size)).where(among(blobs.c.id, "ids"), not_(_HERE))
+_FRESH_BYTES = select(func.sum(blobs.c.size)).where(among(blobs.c.id, "ids"), blobs.c.root.is_(None), not_(_HERE))
 
 _OF_WORKSPACE = select(*_COUNTED).where(workspaces.c.id == bindparam("workspace_id"))
 
-_HELD = select(blobs.c.sha256).where(among(blobs.c.sha256, "sha256"), _HERE)
+_HELD = select(blobs.c.sha256).where(blobs.c.root.is_(None), among(blobs.c.sha256, "sha256"), _HERE)
 
 
 def fresh_bytes(tx: Connection, workspace_id: int, blob_ids: Collection[int]) -> int:
-    """Return the size of those contents that no version of the workspace has yet."""
+    """Return the size of those contents that no version of the workspace has yet; what is linked takes no room."""
     return int(tx.execute(_FRESH_BYTES, {"workspace_id": workspace_id, "ids": sorted(set(blob_ids))}).scalar() or 0)
 
 
@@ -63,8 +63,9 @@ def of_lab(tx: Connection) -> list[RowMapping]:
 
 
 def contents(tx: Connection) -> tuple[int, int]:
-    """Return how many contents the lab has, and their bytes."""
-    count, size = tx.execute(select(func.count(), func.coalesce(func.sum(blobs.c.size), 0)).select_from(blobs)).one()
+    """Return how many contents the lab keeps itself, and their bytes."""
+    counted = select(func.count(), func.coalesce(func.sum(blobs.c.size), 0)).where(blobs.c.root.is_(None))
+    count, size = tx.execute(counted.select_from(blobs)).one()
     return int(count), int(size)
 
 
@@ -77,7 +78,8 @@ def recounted(tx: Connection, workspace_id: int, allowed: Collection[str] | None
     """Count what is visible of a workspace anew: stored bytes, live assets and versions."""
     seen = visible(workspace_id, allowed)
     needed = select(versions.c.blob_id).join(assets, assets.c.id == versions.c.asset_id).where(seen)
-    stored = tx.execute(select(func.coalesce(func.sum(blobs.c.size), 0)).where(blobs.c.id.in_(needed))).scalar_one()
+    sizes = select(func.coalesce(func.sum(blobs.c.size), 0)).where(blobs.c.id.in_(needed), blobs.c.root.is_(None))
+    stored = tx.execute(sizes).scalar_one()
     live = tx.execute(select(func.count()).select_from(assets).where(seen, assets.c.deleted_at.is_(None))).scalar_one()
     of_assets = select(func.count()).select_from(versions.join(assets, assets.c.id == versions.c.asset_id)).where(seen)
     return int(stored), int(live), int(tx.execute(of_assets).scalar_one())

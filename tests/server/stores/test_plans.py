@@ -103,7 +103,7 @@ SEARCHES = {
     "tags:tag7": "attributes_pkey",
     "key:EXP-7/7": "assets_workspace_id_key_key",
     "key:EXP-7/77*": "assets_workspace_id_key_key",
-    f"sha256:{5:064x}": "blobs_sha256_key",
+    f"sha256:{5:064x}": "blobs_by_sha256",
 }
 
 

@@ -367,8 +367,10 @@ class _Conditions:
                 return _same(assets.c.format, value, prefix=prefix)
             case "sha256":
                 named = blobs.alias("named")
-                those = select(named.c.id).where(_same(named.c.sha256, value, prefix=prefix))
-                return versions.c.blob_id.in_(those)
+                same = _same(named.c.sha256, value, prefix=prefix)
+                # What is linked has an index of its own.
+                kept, linked = and_(named.c.root.is_(None), same), and_(named.c.root.is_not(None), same)
+                return versions.c.blob_id.in_(select(named.c.id).where(or_(kept, linked)))
             case "author":
                 fitting_ids = [id_ for id_, name in self._authors if _fits(name, wanted)]
                 return self._search.among(versions.c.author_id, fitting_ids)

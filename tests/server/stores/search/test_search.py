@@ -660,7 +660,7 @@ PLANS = {
     "key:EXP-1/": "SEARCH assets USING INDEX sqlite_autoindex_assets_1 (workspace_id=? AND key>? AND key<?)",
     "key:EXP-1/a": "SEARCH assets USING INDEX sqlite_autoindex_assets_1 (workspace_id=? AND key=?)",
     "experiment:exp-1": "SEARCH assets USING INDEX assets_by_experiment (workspace_id=? AND experiment=?)",
-    "sha256:abc": "SEARCH named USING COVERING INDEX sqlite_autoindex_blobs_1 (sha256=?)",
+    "sha256:abc": "SEARCH named USING INDEX blobs_by_sha256 (sha256=?)",
 }
 
 
