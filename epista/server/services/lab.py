@@ -150,7 +150,7 @@ class Lab:
                 return found
 
             found = self._all.catalog.write(work)
-            count, size, after = count + len(found), size + sum(row["size"] for row in found), ids[-1]
+            count, size, after = count + len(found), size + sum(row["size"] for row in found if row["root"] is None), ids[-1]
             names = {row["object"] for row in found}
             gone |= names
             if not wanted.dry_run:

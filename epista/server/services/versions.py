@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from functools import partial
@@ -160,15 +160,14 @@ class Versions:
         self, tx: Connection, actor: Actor, access: Access, objects: Sequence[wire.PutObject], ids: Mapping[str, int]
     ) -> list[Draft]:
         """Return what each key shall say; *ids* are those of contents that this transaction has recorded."""
+        _require_keys(access, [keys.normalise(one.key) for one in objects])
         blobs = self.blob_ids(tx, actor, access, objects, ids)
         return self.drafted(tx, access, [(one, blobs[one.sha256], one.sha256) for one in objects])
 
     def drafted(self, tx: Connection, access: Access, objects: Sequence[tuple[wire.Described, int, str | None]]) -> list[Draft]:
         """Return what each key shall say, of the content with that id, and that sha256 as far as it is known."""
         by_key = {keys.normalise(one.key): (one, blob_id, sha256) for one, blob_id, sha256 in objects}
-        # What one may write is decided by experiment, so one key of each is asked about.
-        for key in {keys.experiment_of(key): key for key in by_key}.values():
-            access.require_key(key)
+        _require_keys(access, by_key)
         before = rows.by_keys(tx, access.workspace_id, list(by_key))
         drafts = []
         for key, (one, blob_id, sha256) in by_key.items():
@@ -419,6 +418,12 @@ def refuse_stale(draft: Draft, expect: str | None) -> None:
         hint=f"look at it, then put again with expect={row['uid']!r}",
         details={"found": row["uid"], "number": row["number"], "author": row["author"], "at": at.isoformat()},
     )
+
+
+def _require_keys(access: Access, wanted: Iterable[str]) -> None:
+    # What one may write is decided by experiment, so one key of each is asked about.
+    for key in {keys.experiment_of(key): key for key in wanted}.values():
+        access.require_key(key)
 
 
 def _kind(one: wire.Described, format: str, kept: RowMapping | None) -> str:
