@@ -86,8 +86,10 @@ class Uploads:
             usage.refuse_early(tx, access, wanted.size_bytes)
         self._contents.refuse_size(wanted.size_bytes)
         unfinished = self._all.blobs.begin(wanted.size_bytes)
+        is_added = False
 
         def work(tx: Connection, access: Access) -> wire.Upload:
+            nonlocal is_added
             self._refuse_more(tx, actor, access)
             now = self._all.clock()
             uid = secrets.identifier("up")
@@ -104,14 +106,17 @@ class Uploads:
                 expires_at=now + self._all.config.upload_seconds * 1_000_000,
             )
             self._all.record(tx, actor, access.workspace_id, uid, {"size_bytes": wanted.size_bytes})
+            is_added = True
             return _message(_own(tx, actor, access, uid))
 
+        is_known = False
         try:
-            return self._all.write(actor, "write", wanted.workspace, wire.Upload, work)
+            begun = self._all.write(actor, "write", wanted.workspace, wire.Upload, work)
+            is_known = is_added
+            return begun
         finally:
-            with self._all.catalog.read() as tx:
-                is_known = unfinished in rows.unfinished(tx)
-            if not is_known:  # it failed, or repeats what was done before
+            # It failed, or repeats what was done before. Asked by a write, which waits for a commit whose answer was lost.
+            if not is_known and not self._all.catalog.write(lambda tx: unfinished in rows.unfinished(tx)):
                 self._all.blobs.abandon(unfinished)
 
     def find(self, actor: Actor, wanted: wire.FindUploads) -> wire.Uploads:
