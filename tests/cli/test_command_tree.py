@@ -36,7 +36,7 @@ epista member list --help --json --lab --workspace
 epista member remove USER --help --lab --workspace
 epista mv KEY TO --dir --expect --help --json --lab --workspace
 epista pull REF [DEST] --help --lab --version --workspace
-epista purge KEY --dry-run --help --lab --version --workspace --yes
+epista purge KEY --dry-run --help --json --lab --version --workspace --yes
 epista put PATH... KEY --expect --format --help --ignore --input --json --kind --lab --links --meta --tag --workspace
 epista restore KEY --help --json --lab --version --workspace
 epista rm KEY --dir --dry-run --help --json --lab --workspace

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 from pathlib import Path
 
 import msgspec
@@ -227,6 +228,23 @@ def test_a_purge_is_confirmed_and_says_what_went(run: Run, plate: Path) -> None:
     assert "add --yes" in refused.err
     assert tried.out == done.out == "EXP-12/plate1.csv@1\n"
     assert run("restore", "EXP-12/plate1.csv").code == 3
+
+
+def test_a_purge_asks_on_a_terminal(run: Run, plate: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    run("put", "plate1.csv", "EXP-12/")
+    run("rm", "EXP-12/plate1.csv")
+    monkeypatch.setattr("sys.stdin", Terminal("n\n"))
+    refused = run("purge", "EXP-12/plate1.csv")
+    monkeypatch.setattr("sys.stdin", Terminal("y\n"))
+    done = run("purge", "EXP-12/plate1.csv", "--json")
+
+    assert refused.code != 0
+    assert "Erase 1 version for good?" in refused.err
+    assert done.json == {"versions": [{"key": "EXP-12/plate1.csv", "number": 1}]}
 
 
 def test_a_folder_is_removed_only_when_asked_for(run: Run, folder: Path) -> None:

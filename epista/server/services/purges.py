@@ -20,6 +20,9 @@ from epista.server.stores import blobs, care, remains, usage
 MOST_TRIES = 5
 """How often a purge begins anew because others changed what it touches."""
 
+CLOCKS_MICROSECONDS = 60 * 1_000_000
+"""How far the clocks of the servers of a lab may be apart."""
+
 LISTED_IN_AUDIT = 50
 """How many versions the audit row of a purge names."""
 
@@ -51,7 +54,8 @@ def purge(resources: Resources, actor: Actor, wanted: wire.PurgeVersions) -> wir
         with resources.read(actor, "admin", wanted.workspace) as (tx, access):
             # Asked first: what was purged is not there to be found again.
             if (kept := resources.kept(tx, actor, wire.Purged)) is None:
-                plan = _plan(tx, access, wanted)
+                plan, looked_at = _plan(tx, access, wanted), resources.clock()
+                told = care.telling(tx, access.workspace_id, plan.chosen, since=0)
         if kept is not None:
             resources.note(actor, access.workspace_id, "", {"repeats": actor.request.idempotency_key})
             return kept
@@ -59,12 +63,21 @@ def purge(resources: Resources, actor: Actor, wanted: wire.PurgeVersions) -> wir
         try:
             moved = [] if wanted.dry_run else _move(resources, plan.others, touched)
 
-            def work(tx: Connection, access: Access, plan: _Plan = plan, moved: Sequence[care.Moved] = moved) -> wire.Purged:
+            def work(
+                tx: Connection,
+                access: Access,
+                plan: _Plan = plan,
+                moved: Sequence[care.Moved] = moved,
+                told: care.Told = told,
+                since: int = looked_at - CLOCKS_MICROSECONDS,
+            ) -> wire.Purged:
                 if _plan(tx, access, wanted) != plan:
                     raise _Changed
                 if not wanted.dry_run:
                     care.repoint(tx, moved, at=resources.clock())
-                    gone = care.erase(tx, access.workspace_id, plan.chosen)
+                    care.forget_told(tx, told)
+                    care.forget_told(tx, care.telling(tx, access.workspace_id, plan.chosen, since))
+                    gone = care.erase(tx, plan.chosen)
                     # What no version of the workspace has any more, though another workspace may.
                     lost = usage.fresh_bytes(tx, access.workspace_id, {one.blob_id for one in plan.chosen})
                     usage.add(tx, access.workspace_id, stored_bytes=-lost, versions=-len(plan.chosen))

@@ -27,6 +27,10 @@ from epista.server.stores.tables import (
 
 _VERSION = re.compile(rb"ve_[0-9A-Za-z]+")
 
+_MADE = re.compile(rb'\{"versions":(\[[0-9,]*\])\}')
+
+_READ_AT_ONCE = 100
+
 
 def blobs_after(tx: Connection, after: int, limit: int) -> list[RowMapping]:
     """Return blobs by id."""
@@ -229,14 +233,12 @@ def repoint(tx: Connection, moved: Sequence[Moved], *, at: int) -> None:
         tx.execute(place if one.is_whole else place.values(damaged_at=at))
 
 
-def erase(tx: Connection, workspace_id: int, chosen: Sequence[Chosen]) -> list[int]:
+def erase(tx: Connection, chosen: Sequence[Chosen]) -> list[int]:
     """Remove versions with what hangs on them; return the deleted assets among theirs, of which nothing is left."""
     for some in chunks([one.id for one in chosen]):
         tx.execute(delete(version_inputs).where(version_inputs.c.version_id.in_(some)))
         tx.execute(delete(version_inputs).where(version_inputs.c.input_id.in_(some)))
         tx.execute(delete(versions).where(versions.c.id.in_(some)))
-    _forget_replies(tx, {one.uid.encode() for one in chosen})
-    _forget_batches(tx, workspace_id, {one.id for one in chosen})
     hidden = sorted({one.asset_id for one in chosen if one.is_deleted})
     left = {
         id
@@ -253,19 +255,40 @@ def remove_assets(tx: Connection, asset_ids: Sequence[int]) -> None:
         tx.execute(delete(assets).where(assets.c.id.in_(some)))
 
 
-def _forget_replies(tx: Connection, uids: set[bytes]) -> None:
-    """Remove the kept replies that describe one of the versions."""
-    with tx.execute(select(replies.c.user_id, replies.c.key, replies.c.reply)) as kept:
-        told = [(row.user_id, row.key) for row in kept if not uids.isdisjoint(_VERSION.findall(row.reply))]
-    for user_id, key in told:
-        tx.execute(delete(replies).where(replies.c.user_id == user_id, replies.c.key == key))
+class Told(NamedTuple):
+    """What is kept for a retry and tells of a version."""
+
+    replies: set[tuple[int, str]]
+    """By user and key."""
+    batches: set[int]
 
 
-def _forget_batches(tx: Connection, workspace_id: int, version_ids: set[int]) -> None:
-    """Remove the batches that would answer with one of the versions if they were committed again."""
+def telling(tx: Connection, workspace_id: int, chosen: Sequence[Chosen], since: int) -> Told:
+    """Return what of all that is kept since a moment tells of versions; all of it is read, which others should not wait for."""
+    uids, ids = {one.uid.encode() for one in chosen}, {one.id for one in chosen}
+    kept = select(replies.c.user_id, replies.c.key, replies.c.reply).where(replies.c.at >= since)
     made = select(batch_parts.c.batch_id, batch_parts.c.document).join(batches, batches.c.id == batch_parts.c.batch_id)
-    with tx.execute(made.where(batches.c.workspace_id == workspace_id, batches.c.made_at.is_not(None))) as parts:
-        told = {row.batch_id for row in parts if not version_ids.isdisjoint(json.loads(row.document))}
-    for some in chunks(sorted(told)):
+    made = made.where(batches.c.workspace_id == workspace_id, batches.c.made_at.is_not(None), batches.c.at >= since)
+    told = Told(set(), set())
+    with tx.execute(kept, execution_options={"yield_per": _READ_AT_ONCE}) as found:
+        for row in found:
+            if not uids.isdisjoint(_VERSION.findall(row.reply)) or not ids.isdisjoint(_ids_in(row.reply)):
+                told.replies.add((row.user_id, row.key))
+    with tx.execute(made, execution_options={"yield_per": _READ_AT_ONCE}) as parts:
+        told.batches.update(row.batch_id for row in parts if not ids.isdisjoint(json.loads(row.document)))
+    return told
+
+
+def forget_told(tx: Connection, told: Told) -> None:
+    """Remove what is kept for a retry."""
+    for user_id, key in sorted(told.replies):
+        tx.execute(delete(replies).where(replies.c.user_id == user_id, replies.c.key == key))
+    for some in chunks(sorted(told.batches)):
         tx.execute(delete(batch_parts).where(batch_parts.c.batch_id.in_(some)))
         tx.execute(delete(batches).where(batches.c.id.in_(some)))
+
+
+def _ids_in(reply: bytes) -> list[int]:
+    """Return the versions whose receipts a kept reply names by their ids alone."""
+    found = _MADE.fullmatch(reply)
+    return json.loads(found[1]) if found else []
