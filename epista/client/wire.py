@@ -540,14 +540,24 @@ class _Lines:
         self.session = _session(url)
         self.session.mount(url, HTTPAdapter(pool_maxsize=32))
         self.bytes = _Adapter(pool_maxsize=32)
+        self._url = url
 
     def to(self, address: str) -> tuple[urllib3.HTTPConnectionPool, str]:
-        """Return the pool for an address, and what to ask of it."""
-        request = requests.Request("GET", address).prepare()
+        """Return the pool for an address there, and what to ask of it."""
+        pool, asks_for_all = self._way
+        there = urlsplit(address)
+        path = there.path or "/"
+        return pool, address if asks_for_all else f"{path}?{there.query}" if there.query else path
+
+    @functools.cached_property
+    def _way(self) -> tuple[urllib3.HTTPConnectionPool, bool]:
+        """The pool, and whether the whole address is asked of it, as of a plain proxy."""
+        # Found out once: for each small object it would take requests as long as all the rest.
+        there = requests.Request("GET", self._url).prepare()
         proxies = cast("dict[str, str]", self.session.proxies)
         with _unwrapped():
-            pool = self.bytes.get_connection_with_tls_context(request, self.session.verify, proxies=proxies)
-        return cast("urllib3.HTTPConnectionPool", pool), self.bytes.request_url(request, proxies)
+            pool = self.bytes.get_connection_with_tls_context(there, self.session.verify, proxies=proxies)
+        return cast("urllib3.HTTPConnectionPool", pool), self.bytes.request_url(there, proxies).startswith("http")
 
 
 def _session(url: str) -> requests.Session:

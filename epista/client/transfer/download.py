@@ -286,7 +286,8 @@ def _framed(here: Session, wanted: Iterable[Pinned], progress: Progress) -> Gene
 
     An answer that breaks off is asked for again while more arrives.
     """
-    lacking = {one.sha256: one for one in wanted if one.sha256 is not None}
+    pinned = list(wanted)
+    lacking = {one.sha256: one for one in pinned if one.sha256 is not None}
     if here.cache:
         for sha256, known in list(lacking.items()):
             kept = io.BytesIO()
@@ -294,7 +295,8 @@ def _framed(here: Session, wanted: Iterable[Pinned], progress: Progress) -> Gene
                 del lacking[sha256]
                 yield sha256, kept.getvalue()
     fruitless = 0
-    while len(lacking) > 1 and fruitless < _FRUITLESS:
+    # What stands at one key alone is as well asked for by itself.
+    while sum(one.sha256 in lacking for one in pinned) > 1 and fruitless < _FRUITLESS:
         before = len(lacking)
         try:
             with contextlib.closing(frames.read(here, [one.version for one in lacking.values()], STALL_SECONDS)) as arriving:
@@ -332,7 +334,7 @@ class _Small:
             except OSError as error:
                 results.append(result(job.wanted.key, "failed", disk.explain(error, job.target)))
         if self._progress.unanswered < GONE_AFTER:
-            framed = _framed(self._here, [twins[0].wanted for twins in waiting.values()], self._progress)
+            framed = _framed(self._here, [job.wanted for twins in waiting.values() for job in twins], self._progress)
             with contextlib.closing(framed) as arriving:
                 for sha256, data in arriving:
                     results += [self._write(job, data) for job in waiting.pop(sha256)]

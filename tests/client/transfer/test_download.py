@@ -415,3 +415,12 @@ def test_what_a_frame_does_not_have_is_asked_for_by_itself(lab: Lab, here: Sessi
     lines = download.to_files(here, jobs, Progress())
     assert {line["key"]: line["code"] for line in lines if line["status"] == "failed"} == {"d/3": "integrity"}
     assert lab.asked == [("frame", "9"), ("d/3", None), ("d/3", None)]
+
+
+def test_one_content_at_many_keys_is_asked_for_once(lab: Lab, here: Session, tmp_path: Path) -> None:
+    lab.contents = {f"d/{number}": b"all alike" for number in range(10)}
+    wanted = [objects._pinned(asset, asset.version, None) for asset in (lab.asset(*one) for one in lab.contents.items())]
+    download.to_files(here, [Job(one, tmp_path / one.key, tmp_path) for one in wanted], Progress())
+    assert {path.read_bytes() for path in (tmp_path / "d").iterdir()} == {b"all alike"}
+    assert len(dict(download.to_memories(here, wanted, Progress()))) == 10
+    assert lab.asked == [("frame", "1"), ("frame", "1")]
