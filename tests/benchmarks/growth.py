@@ -176,6 +176,7 @@ def page() -> str:
         "\nClients, server and disk shared these cores, and other programs were at work: the writers' curve is flat because the "
         "cores are busy, not because the disk is."
     )
+    lines += [f"\n{remark}" for remark in found.get("remarks", [])]
     lines.append(f"\nMeasured {found['at'][:10]} on {found['machine']['cpu']}, {found['machine']['cores']} cores.")
     return "\n".join(lines) + "\n"
 

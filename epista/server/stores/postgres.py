@@ -43,8 +43,11 @@ RETURN_SECONDS = 15
 LOCK = 0x65706973_7461
 """The advisory lock of the lab; one database holds one lab."""
 
-# Texts that are full of terms the planner cannot guess make it compile for longer than the query takes.
-_SESSION = f"SET jit = off; SET lock_timeout = '{WAIT_SECONDS}s'; SET idle_in_transaction_session_timeout = '300s'"
+# Texts that are full of terms the planner cannot guess make it compile for longer than the query takes. So does starting
+# processes for one page of a listing. And what is looked up lies in memory, or on a disk without heads.
+_PLANNED = "SET jit = off; SET max_parallel_workers_per_gather = 0; SET random_page_cost = 1.1"
+
+_SESSION = f"{_PLANNED}; SET lock_timeout = '{WAIT_SECONDS}s'; SET idle_in_transaction_session_timeout = '300s'"
 
 _TRY_AGAIN = "try again in a moment"
 
