@@ -433,8 +433,9 @@ def _bring(here: Session, wanted: Pinned, sink: io.FileIO | io.BytesIO, progress
             _rehash(sink, wanted, digest, progress)
             with _arriving(here, wanted, digest.size_bytes, progress) as pieces:
                 for piece in pieces:
-                    disk.write(sink, piece)
+                    # First, because it goes on while the disk is written to.
                     digest.update(piece)
+                    disk.write(sink, piece)
                     progress.advance(len(piece))
             found = digest.hexdigest()
             if found == expected(here, wanted, found):
@@ -490,8 +491,8 @@ def _filled(source: io.FileIO, wanted: Pinned, sink: io.FileIO | io.BytesIO, pro
             _rehash(sink, wanted, digest, progress)
         else:
             while piece := source.read(min(PIECE_BYTES, wanted.size_bytes - digest.size_bytes)):
-                disk.write(sink, piece)
                 digest.update(piece)
+                disk.write(sink, piece)
                 progress.advance(len(piece))
         if digest.hexdigest() == wanted.sha256:
             return True
