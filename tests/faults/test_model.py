@@ -174,7 +174,7 @@ class Lab(RuleBasedStateMachine):
 
 
 @pytest.mark.parametrize("in_memory", [True, False], ids=["memory", "folder"])
-@pytest.mark.parametrize("examples", [8, pytest.param(30, marks=[pytest.mark.soak, pytest.mark.timeout(1800)])])
+@pytest.mark.parametrize("examples", [5, pytest.param(30, marks=[pytest.mark.soak, pytest.mark.timeout(1800)])])
 def test_a_lab_is_a_dict_with_a_history(
     server_thread: Thread, founded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_memory: bool, examples: int
 ) -> None:
