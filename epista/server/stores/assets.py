@@ -192,6 +192,8 @@ def numbers(tx: Connection, workspace_id: int, names: Collection[str]) -> dict[s
 
 def authors(tx: Connection, ids: Collection[int]) -> dict[int, str]:
     """Return the names of users."""
+    if not ids:
+        return {}
     return {row[0]: row[1] for row in tx.execute(_AUTHORS, {"ids": sorted(ids)})}
 
 
