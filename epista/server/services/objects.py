@@ -77,7 +77,7 @@ class Objects(Contents):
             draft.meta = json.dumps(wanted.meta, ensure_ascii=False)
             refuse_stale(draft, wanted.expect)
             require_checked(tx, access, [draft], checked)
-            text = self._all.search.content_of(tx, row["asset_id"])
+            text = self._all.search.contents_of(tx, [row["asset_id"]]).get(row["asset_id"], "")
             self._versions.make(tx, actor, access, [draft], {draft.key: text}, [], None, note="metadata")
             return self._versions.receipt(tx, actor, access, row["key"])
 

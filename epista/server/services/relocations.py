@@ -67,7 +67,7 @@ class Relocations:
         def work(tx: Connection, access: Access) -> Made:
             copies = self._copies(tx, access, objects, wanted.experiment)
             drafts = [copy.draft for copy in copies]
-            texts = {copy.draft.key: self._copied_text(tx, copy, read) for copy in copies}
+            texts = self._texts(tx, copies, read)
             if is_move:
                 # First, for a target may lie below a key that is free only then.
                 self._hide_moved(tx, access, copies)
@@ -126,13 +126,19 @@ class Relocations:
             )
         return texts
 
-    def _copied_text(self, tx: Connection, copy: _Copy, read: Mapping[tuple[str, str], str]) -> str:
-        if copy.text_is_indexed:
-            return self._all.search.content_of(tx, copy.source["asset_id"])
-        text = read.get((copy.version["uid"], copy.draft.key))
-        if text is None:
-            raise ConflictError(f"{copy.source['key']!r} changed meanwhile", hint="try again")
-        return text
+    def _texts(self, tx: Connection, copies: Sequence[_Copy], read: Mapping[tuple[str, str], str]) -> dict[str, str]:
+        """Return the words of each copy, by its key: those of its source, or those that were *read* for it."""
+        indexed = self._all.search.contents_of(tx, [copy.source["asset_id"] for copy in copies if copy.text_is_indexed])
+        texts: dict[str, str] = {}
+        for copy in copies:
+            if copy.text_is_indexed:
+                text = indexed.get(copy.source["asset_id"], "")
+            elif (found := read.get((copy.version["uid"], copy.draft.key))) is not None:
+                text = found
+            else:
+                raise ConflictError(f"{copy.source['key']!r} changed meanwhile", hint="try again")
+            texts[copy.draft.key] = text
+        return texts
 
 
 def _sources(tx: Connection, access: Access, one: wire.MoveObject, experiment: str | None) -> Iterator[tuple[str, RowMapping]]:

@@ -76,8 +76,8 @@ class SearchIndex(Protocol):
     def remove(self, tx: Connection, asset_ids: Iterable[int]) -> None:
         """Take assets out of the index; those that are not in it are passed over."""
 
-    def content_of(self, tx: Connection, asset_id: int) -> str:
-        """Return the text from inside an asset as it was indexed, empty if there is none."""
+    def contents_of(self, tx: Connection, ids: Sequence[int]) -> dict[int, str]:
+        """Return the text from inside each asset as it was indexed, of those that have some."""
 
     def find(
         self, tx: Connection, tree: Tree, *, workspace_id: int, experiments: Collection[str] | None, limit: int, after: str | None

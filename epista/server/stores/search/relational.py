@@ -11,7 +11,7 @@ import difflib
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Sequence
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any, NamedTuple
 
 from sqlalchemy import (
@@ -33,6 +33,7 @@ from sqlalchemy import (
 )
 
 from epista.server.stores.assets import after_all
+from epista.server.stores.dialects import among
 from epista.server.stores.search import attributes as attribution
 from epista.server.stores.search import words as folding
 from epista.server.stores.search.grammar import (
@@ -58,6 +59,8 @@ from epista.server.stores.tables import asset_tags, assets, blobs, users, versio
 
 # The blob as an outer join, because a database leaves it out where no condition uses it.
 _CURRENT = assets.join(versions, versions.c.id == assets.c.head_id).outerjoin(blobs, blobs.c.id == versions.c.blob_id)
+
+_CONTENTS = select(documents.c.asset_id, documents.c.content).where(among(documents.c.asset_id, "ids"))
 
 _ABOVE_ALL = -1e300
 """A score that comes before every other: the lower, the more relevant."""
@@ -103,9 +106,9 @@ class RelationalSearch(ABC):
         """Return a condition that is true of all, and makes the database walk by age, where it needs to be told."""
         return true()
 
-    def content_of(self, tx: Connection, asset_id: int) -> str:
-        """Return the text from inside an asset as it was indexed, empty if there is none."""
-        return tx.execute(select(documents.c.content).where(documents.c.asset_id == asset_id)).scalar() or ""
+    def contents_of(self, tx: Connection, ids: Sequence[int]) -> dict[int, str]:
+        """Return the text from inside each asset as it was indexed, of those that have some."""
+        return {row.asset_id: row.content for row in tx.execute(_CONTENTS, {"ids": ids}) if row.content}
 
     def find(
         self, tx: Connection, tree: Tree, *, workspace_id: int, experiments: Collection[str] | None, limit: int, after: str | None
@@ -138,7 +141,7 @@ class RelationalSearch(ABC):
     def _found(self, tx: Connection, tree: Tree, rows: Sequence[Row[Any]], limit: int, *, ranked: bool) -> Found:
         """Return the page of *rows*, of which there is one more than *limit* if it is not the last."""
         current = _Current(self, tx, [row.id for row in rows[:limit]])
-        excerpts = Excerpts(tree, current.of, partial(self.content_of, tx))
+        excerpts = Excerpts(tree, current.of, lambda asset_id: self.contents_of(tx, [asset_id]).get(asset_id, ""))
         hits = [excerpts.hit(row.id, row.key) for row in rows[:limit]]
         if len(rows) <= limit:
             return Found(hits, None)

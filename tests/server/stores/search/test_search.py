@@ -243,7 +243,7 @@ def test_61_old_text_never_matches_again(tx: Connection) -> None:
 
     assert keys(tx, "old") == keys(tx, "user_meta.cell:old") == keys(tx, "user_meta.n:1") == keys(tx, "tags:old") == []
     assert keys(tx, "new") == keys(tx, "user_meta.cell:new") == keys(tx, "tags:new") == ["a"]
-    assert search(tx).content_of(tx, 1) == "new"
+    assert search(tx).contents_of(tx, [1]) == {1: "new"}
 
 
 def test_61_old_versions_never_match(tx: Connection) -> None:
@@ -398,7 +398,7 @@ def test_an_empty_batch_changes_nothing(tx: Connection) -> None:
     search(tx).remove(tx, [])
 
     assert count(tx, "").total == 0
-    assert search(tx).content_of(tx, 1) == ""
+    assert search(tx).contents_of(tx, [1]) == {}
 
 
 # Order, pages and excerpts
