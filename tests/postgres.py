@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,9 @@ _numbers = itertools.count(1)
 
 # Also where the run is killed, which can say nothing any more: the kernel tells the server, as if told to stop at once.
 _ENDING_WITH_US = ["setpriv", "--pdeathsig", "QUIT"] if shutil.which("setpriv") else []
+
+# What the kernel watches is the thread that started the server, so it is one that stays.
+_starter = ThreadPoolExecutor(1, "postgres")
 
 
 def binaries() -> Path:
@@ -56,18 +60,22 @@ class Postgres:
             "autovacuum_naptime": "5s",
         }
         options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
-        with (self.folder / "log").open("ab") as log:
-            self._process = subprocess.Popen(
-                [*_ENDING_WITH_US, self._binaries / "postgres", "-D", "data", *options],
-                cwd=self.folder,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-                **self._as,
-            )
+
+        def launch() -> subprocess.Popen[bytes]:
+            with (self.folder / "log").open("ab") as log:
+                return subprocess.Popen(
+                    [*_ENDING_WITH_US, self._binaries / "postgres", "-D", "data", *options],
+                    cwd=self.folder,
+                    stdout=log,
+                    stderr=log,
+                    start_new_session=True,
+                    **self._as,
+                )
+
+        process = self._process = _starter.submit(launch).result()
         until = time.monotonic() + 60
         while self._run("pg_isready", "-q", "-h", str(self.folder), check=False) != 0:
-            assert time.monotonic() < until and self._process.poll() is None, (self.folder / "log").read_text()
+            assert time.monotonic() < until and process.poll() is None, (self.folder / "log").read_text()
             time.sleep(0.05)
 
     def stop(self, how: str = "fast") -> None:

@@ -7,14 +7,22 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 import epista
+from epista.server import founding
+from epista.server.app import catalog_of
+from epista.server.config import Config
+from epista.server.services.contents import Contents
+from epista.server.stores import postgres as postgres_store
 from tests import processes
 from tests.faults import mixed
 from tests.faults.mixed import Client, Memory
 from tests.faults.test_kill import seed_of_the_run
+from tests.makers import Server
 from tests.postgres import Postgres
 
 
@@ -91,3 +99,31 @@ def test_of_puts_that_expect_nothing_through_two_servers_one_wins(postgres: Post
             assert server.api().ok(server.api().get("~/audit/verify"))["problems"] == []
             assert len(server.api().keys()) == 20
     postgres.drop(name)
+
+
+class TestGone:
+    @pytest.fixture
+    def placed(self, config: Config, own_postgres: Postgres, monkeypatch: pytest.MonkeyPatch) -> Config:
+        """Settings of a lab whose database is waited for only for a moment."""
+        monkeypatch.setattr(postgres_store, "RETURN_SECONDS", 0.2)
+        placed = replace(config, database=own_postgres.url(own_postgres.create()))
+        founding.prepare(Path(placed.lab), user="manager", database=catalog_of(placed))
+        return placed
+
+    def test_who_asks_when_it_goes_is_told_to_try_again(
+        self, server: Server, own_postgres: Postgres, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        api = server.api()
+        api.put("cells.txt")
+        receive = Contents.receive
+
+        def late(contents: Contents, *given: Any) -> Any:
+            own_postgres.stop()  # the token was looked at, and the refusal cannot be written
+            return receive(contents, *given)
+
+        monkeypatch.setattr(Contents, "receive", late)
+        answer = api.call("POST", "~/blobs", data=b"more")
+
+        assert (answer.status_code, answer.json()["code"]) == (503, "unavailable")
+        own_postgres.start()
+        assert api.keys() == ["cells.txt"]

@@ -11,7 +11,7 @@ import json
 import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 import msgspec
 from sqlalchemy import Connection, bindparam, delete, insert, select
 
-from epista.contract.errors import AuthenticationError, ConflictError, EpistaError
+from epista.contract.errors import AuthenticationError, ConflictError, EpistaError, UnavailableError
 from epista.contract.messages import Reply, Request
 from epista.server.access import policy
 from epista.server.access.actors import Actor
@@ -111,7 +111,9 @@ class Resources:
         *wanted* is None if the request could not be read; *address* has the fields that stand in its path all the same.
         """
         asked = next((value for name in _TARGETS if isinstance(value := getattr(wanted, name, address.get(name)), str)), "")
-        with self.catalog.read() as tx:
+        found = None
+        # While the catalog is away, the caller is still told why, and the lab's own log has the row when it is back.
+        with suppress(UnavailableError), self.catalog.read() as tx:
             found = people.membership(tx, actor.user_id, address.get("workspace", ""))
         self.trail.add(self.entry(actor, found["id"] if found else audit.LAB, asked, outcome=error.code))
 
