@@ -10,6 +10,9 @@ EXTRAS = {
     "fs": ["fsspec>=2024.12.0"],
     "excel": ["openpyxl>=3.1", "python-calamine>=0.3"],
     "image": ["numpy>=1.26", "pillow>=10.4"],
+    # The engine reads nothing that its own pinned extension does not; both are replaced together, after a look at what is new.
+    "sql": ["duckdb==1.5.5", "duckdb-extension-httpfs==1.5.5", "sqlglot>=30.30,<31"],
+    "spark": ["pyspark-client>=4.1,<5", "sqlglot>=30.30,<31"],
     "s3": ["obstore>=0.12"],
     "postgres": ["psycopg[binary]>=3.2"],
     "plotly": ["plotly>=6.0", "kaleido>=1.0"],
@@ -21,7 +24,7 @@ EXTRAS["test"] = sorted(
         "altair>=5.4",
         "botocore>=1.36",
         "dask[dataframe]>=2025.1",
-        "duckdb>=1.2",
+        "duckdb-extension-tpch==1.5.5",
         "hypothesis>=6.100",
         "matplotlib>=3.9",
         "openapi-spec-validator>=0.7",

@@ -7,6 +7,12 @@ Every error that a user of Epista can meet, on either end of the wire.
     ├── ValidationError(ValueError)          well-formed, but against a rule; lists every violation
     ├── InvalidKeyError(ValueError)          the key breaks the grammar of keys
     ├── SearchSyntaxError(ValueError)        the search query cannot be read; has a ``column``
+    ├── QueryError(ValueError)               the SQL cannot be answered: a name, a type or a value in it is wrong
+    │   ├── QuerySyntaxError                 the SQL cannot be read; has a ``line`` and a ``column``
+    │   ├── QueryRefusedError(PermissionError) the SQL asks for more than reading tables
+    │   ├── QueryTimeoutError(TimeoutError)  it took longer than a query may
+    │   ├── QueryMemoryError(MemoryError)    it needed more memory, or room to spill, than a query may
+    │   └── QueryCancelledError              somebody ended it
     ├── FormatError(TypeError)               this object does not fit this format
     ├── UnreadableError(ValueError)          these bytes are not what their format says
     ├── MissingExtraError(ImportError)       an optional package is not installed
@@ -17,6 +23,7 @@ Every error that a user of Epista can meet, on either end of the wire.
     ├── AmbiguousNameError(LookupError)      the name fits several assets
     ├── ConflictError                        somebody else was faster, or something is in the way
     ├── TooLargeError(ValueError)            over a limit of size
+    │   └── ResultTooLargeError              a result of more rows or bytes than a query may have
     ├── RateLimitError                       too many requests; ``details["retry_after_seconds"]``
     ├── IntegrityError(OSError)              bytes and their sha256 disagree
     │   └── LinkedFileChangedError           a linked file is not what was linked any more
@@ -117,6 +124,60 @@ class SearchSyntaxError(EpistaError, ValueError):
         return column
 
 
+class QueryError(EpistaError, ValueError):
+    """The SQL cannot be answered: a name, a type or a value in it is wrong. ``details["query"]`` is its id in the query log."""
+
+    code = "query"
+    status = 422
+
+
+class QuerySyntaxError(QueryError):
+    """The SQL cannot be read; `line` and `column` count from 1."""
+
+    code = "query_syntax"
+    status = 400
+
+    @property
+    def line(self) -> int:
+        """In which line the trouble starts, counted from 1."""
+        line: int = self.details.get("line", 1)
+        return line
+
+    @property
+    def column(self) -> int:
+        """Where in the line the trouble starts, counted in characters from 1."""
+        column: int = self.details.get("column", 1)
+        return column
+
+
+class QueryRefusedError(QueryError, PermissionError):
+    """The SQL asks for more than reading tables; the message names what."""
+
+    code = "query_refused"
+    status = 403
+
+
+class QueryTimeoutError(QueryError, TimeoutError):
+    """The query took longer than one may."""
+
+    code = "query_timeout"
+    status = 422
+
+
+class QueryMemoryError(QueryError, MemoryError):
+    """The query needed more memory, or more room to spill, than one may."""
+
+    code = "query_memory"
+    status = 422
+
+
+class QueryCancelledError(QueryError):
+    """The query was ended before it was done."""
+
+    code = "query_cancelled"
+    status = 409
+
+
 class FormatError(EpistaError, TypeError):
     """This object does not fit this format, or no format is known for this key."""
 
@@ -184,6 +245,13 @@ class TooLargeError(EpistaError, ValueError):
     """Over a limit of size; ``details["limit_bytes"]`` is the limit."""
 
     code = "too_large"
+    status = 413
+
+
+class ResultTooLargeError(TooLargeError):
+    """The result has more rows or bytes than one query may give; nothing of it counts. ``details["limit"]`` says which limit."""
+
+    code = "result_too_large"
     status = 413
 
 

@@ -247,7 +247,92 @@ versions = Table(
     Column("author_id", ForeignKey("users.id"), nullable=False),
     Column("note", FreeText, nullable=False),
     Column("notebook", FreeText),
+    # Of `activities`, if it was told; added later, so that SQLite cannot declare it as a foreign key.
+    Column("activity_id", Integer),
     UniqueConstraint("asset_id", "number"),
+)
+
+# What people and programs did when they made versions, one row for each commit: a JSON object.
+activities = Table(
+    "activities",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("uid", Text, nullable=False, unique=True),
+    Column("workspace_id", ForeignKey("workspaces.id"), nullable=False),
+    Column("user_id", ForeignKey("users.id"), nullable=False),
+    Column("at", BigInteger, nullable=False),
+    Column("document", FreeText, nullable=False),
+)
+
+# The query log. A row is committed before its query runs, and completed when it has ended.
+queries = Table(
+    "queries",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("uid", Text, nullable=False, unique=True),
+    Column("workspace_id", ForeignKey("workspaces.id"), nullable=False),
+    Column("user_id", ForeignKey("users.id"), nullable=False),
+    Column("experiment", Text),
+    Column("notebook", FreeText),
+    # As typed.
+    Column("sql", FreeText, nullable=False),
+    # JSON, or null for none; likewise `as_of`.
+    Column("params", FreeText),
+    Column("as_of", FreeText),
+    Column("engine", Text, nullable=False),
+    Column("limits", Text, nullable=False),
+    # waiting, running, done, failed, cancelled or refused.
+    Column("status", Text, nullable=False),
+    # The code and the message of the error that it ended with.
+    Column("error", Text),
+    Column("message", FreeText),
+    Column("rows", BigInteger),
+    Column("bytes", BigInteger),
+    Column("created_at", BigInteger, nullable=False),
+    Column("started_at", BigInteger),
+    Column("ended_at", BigInteger),
+    # Until when the server that runs it has said that it lives; later, the query is lost.
+    Column("alive_until", BigInteger),
+    Column("cancel_asked_at", BigInteger),
+    Index("queries_by_user", "workspace_id", "user_id", "id"),
+)
+
+query_inputs = Table(
+    "query_inputs",
+    metadata,
+    Column("query_id", ForeignKey("queries.id"), primary_key=True),
+    Column("version_id", ForeignKey("versions.id"), primary_key=True, index=True),
+    sqlite_with_rowid=False,
+)
+
+activity_queries = Table(
+    "activity_queries",
+    metadata,
+    Column("activity_id", ForeignKey("activities.id"), primary_key=True),
+    Column("query_id", ForeignKey("queries.id"), primary_key=True, index=True),
+    sqlite_with_rowid=False,
+)
+
+# The parquet files of a table of several. `blob_id` is its manifest: a list of their sha256s, which only the server writes.
+table_parts = Table(
+    "table_parts",
+    metadata,
+    Column("blob_id", ForeignKey("blobs.id"), primary_key=True),
+    Column("position", Integer, primary_key=True),
+    Column("part_id", ForeignKey("blobs.id"), nullable=False, index=True),
+    sqlite_with_rowid=False,
+)
+
+# What was found out about a content that is a table, read in one way.
+table_facts = Table(
+    "table_facts",
+    metadata,
+    Column("blob_id", ForeignKey("blobs.id"), primary_key=True),
+    # sha256 of the format, the options, the sheet and the version of the converter.
+    Column("reading", Text, primary_key=True),
+    # A JSON object: columns, rows, notes, and statistics of each file and column.
+    Column("document", FreeText, nullable=False),
+    sqlite_with_rowid=False,
 )
 
 version_inputs = Table(
