@@ -21,6 +21,7 @@ from epista.contract import keys
 from epista.server import founding
 from epista.server.access import secrets
 from epista.server.stores import audit, experiments, moments, people, usage
+from epista.server.stores.assets import stem_of
 from epista.server.stores.catalog import Catalog
 from epista.server.stores.local import LocalBlobs
 from epista.server.stores.postgres import PostgresCatalog
@@ -116,6 +117,7 @@ def _add(tx: Connection, numbers: range, object: str) -> None:
                 "key": place,
                 "experiment": keys.experiment_of(place),
                 "name": keys.name_of(place),
+                "stem": stem_of(keys.name_of(place)),
                 "head_id": id_,
             }
             for id_, _, place in places

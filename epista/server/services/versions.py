@@ -271,6 +271,7 @@ class Versions:
                     "key": draft.key,
                     "experiment": keys.experiment_of(draft.key),
                     "name": keys.name_of(draft.key),
+                    "stem": rows.stem_of(keys.name_of(draft.key)),
                     "kind": draft.kind,
                     "format": draft.format,
                     "head_id": made[draft.key],

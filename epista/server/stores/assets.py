@@ -6,6 +6,7 @@ What a caller may not see is filtered here, inside the SQL, by the experiments t
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any, NamedTuple, TypeVar
@@ -47,6 +48,11 @@ T = TypeVar("T")
 
 _CHUNK = 500
 """How many values one IN list or VALUES table may have."""
+
+_STEM_CHARACTERS = 200
+"""How much of a stem is kept, as an index of PostgreSQL takes no more than some 2,700 bytes with the key."""
+
+_ENDING = re.compile(r"(?<=.)\.[^.]+(?:\.b?gz)?$|(?<=.)\.b?gz$", re.IGNORECASE | re.DOTALL)
 
 _HEAD_COLUMNS: list[Any] = [
     assets.c.id.label("asset_id"),
@@ -269,8 +275,88 @@ def by_uid(tx: Connection, workspace_id: int, allowed: Collection[str] | None, u
 
 def by_name(tx: Connection, workspace_id: int, allowed: Collection[str] | None, name: str, limit: int) -> list[RowMapping]:
     """Return the live assets whose last segment is *name*, by key."""
-    found = heads(workspace_id, allowed).where(assets.c.name == name).order_by(assets.c.key).limit(limit)
+    named = (assets.c.stem == stem_of(name), assets.c.name == name)
+    found = heads(workspace_id, allowed).where(*named).order_by(assets.c.key).limit(limit)
     return list(tx.execute(found).mappings())
+
+
+class Called(NamedTuple):
+    """What an asset may be called in a query, and where."""
+
+    name: str
+    """Its name, or that without the extension."""
+    is_exact: bool
+    """Else in any case."""
+    experiment: str | None
+    """In that experiment, at any depth; None for the whole workspace."""
+    formats: Collection[str] | None
+    """In one of these formats; None for any."""
+    before: int | None
+    """What was there at that moment; None for now."""
+
+
+def called(tx: Connection, workspace_id: int, allowed: Collection[str] | None, wanted: Called, limit: int) -> list[RowMapping]:
+    """Return live assets that are called so, by key: ``id, key, kind, format``."""
+    name, stem, whole = wanted.name, folded(wanted.name), stem_of(wanted.name)
+    begins = and_(assets.c.stem == stem, func.substr(assets.c.name, 1, len(name)) == name)
+    ways = [begins if wanted.is_exact else assets.c.stem == stem]
+    if wanted.is_exact and whole != stem:
+        # A statement of its own, as one with OR would look at every asset.
+        ways.append(and_(assets.c.stem == whole, assets.c.name == name))
+    found = select(assets.c.id, assets.c.key, assets.c.name, assets.c.kind, assets.c.format)
+    found = found.where(assets.c.workspace_id == workspace_id, assets.c.deleted_at.is_(None))
+    if allowed is not None:
+        found = found.where(unindexed(assets.c.experiment).in_(sorted(allowed)))
+    if wanted.experiment is not None:
+        found = found.where(starting_with(wanted.experiment + "/"))
+    if wanted.formats is not None:
+        found = found.where(assets.c.format.in_(sorted(wanted.formats)))
+    if wanted.before is not None:
+        found = found.where(exists().where(versions.c.asset_id == assets.c.id, versions.c.created_at <= wanted.before))
+    found = found.order_by(assets.c.key).limit(limit)
+    rows = [row for way in ways for row in tx.execute(found.where(way)).mappings()]
+    # Stems are kept cut off.
+    return rows if len(stem) < _STEM_CHARACTERS else [row for row in rows if _is_called(row["name"], wanted)]
+
+
+def _is_called(name: str, wanted: Called) -> bool:
+    both = (name, _ENDING.sub("", name, count=1))
+    return wanted.name in both if wanted.is_exact else wanted.name.casefold() in map(str.casefold, both)
+
+
+def in_formats(
+    tx: Connection,
+    workspace_id: int,
+    allowed: Collection[str] | None,
+    experiment: str | None,
+    formats: Collection[str],
+    limit: int,
+) -> list[str]:
+    """Return the keys of live assets in these formats, of an experiment or of the whole workspace, the first of them."""
+    found = select(assets.c.key).where(visible(workspace_id, allowed), assets.c.deleted_at.is_(None))
+    found = found.where(assets.c.format.in_(sorted(formats)), starting_with("" if experiment is None else experiment + "/"))
+    return list(tx.execute(found.order_by(assets.c.key).limit(limit)).scalars())
+
+
+def experiments_of(tx: Connection, workspace_id: int, allowed: Collection[str] | None) -> list[str]:
+    """Return the names of the experiments that exist for a caller."""
+    found = select(experiments.c.name).where(experiments.c.workspace_id == workspace_id).order_by(experiments.c.name)
+    return [name for name in tx.execute(found).scalars() if allowed is None or name in allowed]
+
+
+def stem_of(name: str) -> str:
+    """
+    Return the beginning of a name that has no extension, folded: ``Counts.csv.gz`` gives ``counts``.
+
+    The extension is what stands after the last dot, known or not, with ``.gz`` and ``.bgz`` after it; a name is never all
+    extension. Rows keep stems: another rule needs a migration.
+    """
+    return folded(_ENDING.sub("", name, count=1))
+
+
+def folded(stem: str) -> str:
+    """Return a stem as rows keep it, such that it is found in any case."""
+    return stem.casefold()[:_STEM_CHARACTERS]
 
 
 def keys_after(
@@ -670,6 +756,20 @@ def version_of(tx: Connection, asset_id: int, version: str) -> RowMapping | None
         .where(versions.c.asset_id == asset_id, by)
     )
     return tx.execute(found).mappings().first()
+
+
+def pinned(tx: Connection, asset_id: int, *, version: str | None = None, before: int | None = None) -> RowMapping | None:
+    """Return a version of an asset with its blob (``sha256, size, object, offset, root``): that one, or the last one then."""
+    place = [blobs.c[name] for name in ("sha256", "size", "object", "offset", "root")]
+    found = select(versions, *place).join(blobs, blobs.c.id == versions.c.blob_id).where(versions.c.asset_id == asset_id)
+    if version is not None:
+        is_number = version.isascii() and version.isdigit() and len(version) < 10
+        found = found.where(versions.c.number == int(version) if is_number else versions.c.uid == version)
+    elif before is not None:
+        found = found.where(versions.c.created_at <= before)
+    else:
+        found = found.where(versions.c.id == select(assets.c.head_id).where(assets.c.id == asset_id).scalar_subquery())
+    return tx.execute(found.order_by(versions.c.number.desc()).limit(1)).mappings().first()
 
 
 _LAST_NUMBERS = (

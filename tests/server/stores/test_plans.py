@@ -22,8 +22,8 @@ FILLED = (
     "INSERT INTO workspaces VALUES (1, 'ws', 'lab', 0)",
     'INSERT INTO blobs (id, sha256, size, object, "offset", created_at) '
     "SELECT n, lpad(to_hex(n), 64, '0'), n, 'o' || n, 0, n FROM generate_series(1, :rows) n",
-    "INSERT INTO assets (id, uid, workspace_id, key, experiment, name, kind, format, head_id) "
-    "SELECT n, 'as' || n, 1, 'EXP-' || n % 50 || '/' || n, 'EXP-' || n % 50, '' || n, 'OTHER', 'bytes', n "
+    "INSERT INTO assets (id, uid, workspace_id, key, experiment, name, stem, kind, format, head_id) "
+    "SELECT n, 'as' || n, 1, 'EXP-' || n % 50 || '/' || n, 'EXP-' || n % 50, '' || n, '' || n, 'OTHER', 'bytes', n "
     "FROM generate_series(1, :rows) n",
     "INSERT INTO versions (id, uid, asset_id, number, blob_id, kind, format, options, meta, tags, created_at, author_id, note) "
     "SELECT n, 've' || n, n, 1, n, 'OTHER', 'bytes', '{}', '{}', '[]', n, 1, '' FROM generate_series(1, :rows) n",
@@ -79,7 +79,9 @@ LISTINGS: dict[str, tuple[Callable[[Connection], object], str]] = {
     "a folder in the way": (lambda tx: rows.in_the_way(tx, 1, ["EXP-7/1/x", "new"], ["EXP-7"]), "assets_workspace_id_key_key"),
     "some keys": (lambda tx: rows.by_keys(tx, 1, ["EXP-7/7", "EXP-8/8"]), "assets_workspace_id_key_key"),
     "an id": (lambda tx: rows.by_uid(tx, 1, None, "as5"), "assets_uid_key"),
-    "a name": (lambda tx: rows.by_name(tx, 1, None, "77", 10), "assets_by_name"),
+    "a name": (lambda tx: rows.by_name(tx, 1, None, "77", 10), "assets_by_stem"),
+    "a name in a query": (lambda tx: rows.called(tx, 1, None, rows.Called("77", True, None, None, None), 10), "assets_by_stem"),
+    "a name in any case": (lambda tx: rows.called(tx, 1, None, rows.Called("77", False, None, None, None), 10), "assets_by_stem"),
 }
 
 

@@ -1,5 +1,5 @@
 """
-The query log, what made a version, and tables of several files.
+The query log, what made a version, tables of several files, and the names that queries find tables by.
 
 Revision ID: 0010
 """
@@ -7,6 +7,7 @@ Revision ID: 0010
 import sqlalchemy as sa
 from alembic import op
 
+from epista.server.stores.assets import stem_of
 from epista.server.stores.columns import Integer, Text
 
 revision = "0010"
@@ -15,7 +16,14 @@ branch_labels = None
 depends_on = None
 
 
+_AT_ONCE = 10_000
+
+
 def upgrade() -> None:
+    op.add_column("assets", sa.Column("stem", Text, nullable=False, server_default=""))
+    _fill_stems(op.get_bind())
+    op.drop_index("assets_by_name", table_name="assets")
+    op.create_index("assets_by_stem", "assets", ["workspace_id", "stem", "key"])
     op.add_column("versions", sa.Column("activity_id", Integer, nullable=True))
     op.create_table(
         "activities",
@@ -86,3 +94,16 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("blob_id", "reading"),
         sqlite_with_rowid=False,
     )
+
+
+def _fill_stems(tx: sa.Connection) -> None:
+    assets = sa.table("assets", sa.column("id"), sa.column("name"), sa.column("stem"))
+    after = 0
+    while True:
+        found = sa.select(assets.c.id, assets.c.name).where(assets.c.id > after).order_by(assets.c.id).limit(_AT_ONCE)
+        rows = tx.execute(found).all()
+        if not rows:
+            return
+        named = sa.update(assets).where(assets.c.id == sa.bindparam("row")).values(stem=sa.bindparam("new"))
+        tx.execute(named, [{"row": row.id, "new": stem_of(row.name)} for row in rows])
+        after = rows[-1].id
