@@ -188,7 +188,7 @@ class _Child:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             cwd=os.sep,
-            env={**_environment(), **environment},
+            env={**bare_environment(), **environment},
             start_new_session=True,
         )
         self._lock = threading.Lock()
@@ -265,7 +265,8 @@ class _Child:
                 self._stderr = (self._stderr + chunk)[-_STDERR_BYTES:]
 
 
-def _environment() -> dict[str, str]:
+def bare_environment() -> dict[str, str]:
+    """Return the variables that a child is started with."""
     # The child finds modules where its parent does, but never in the folder where the parent happens to stand.
     path = [entry for entry in sys.path if Path(entry).is_absolute()]
     kept = {name: os.environ[name] for name in _INHERITED if name in os.environ}
@@ -284,7 +285,7 @@ def serve(work: Callable[[bytes], bytes]) -> None:
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     try:
-        _apply(msgspec.msgpack.decode(_read_frame(jobs), type=Limits))
+        restrict(msgspec.msgpack.decode(_read_frame(jobs), type=Limits))
         _write_frame(replies, b"")
         while True:
             job = _read_frame(jobs)
@@ -305,7 +306,8 @@ def _end_with(parent: int) -> None:
     os._exit(1)
 
 
-def _apply(limits: Limits) -> None:
+def restrict(limits: Limits) -> None:
+    """Limit this process, for good."""
     if sys.platform == "win32":
         return
     wanted = {
