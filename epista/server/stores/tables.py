@@ -219,13 +219,13 @@ assets = Table(
     Column("key", Text, nullable=False),
     Column("experiment", Text),
     Column("name", Text, nullable=False),
-    # What a query may call it, in any case: `assets.stem_of`.
-    Column("stem", Text, nullable=False, server_default=""),
     Column("kind", Text, nullable=False),
     Column("format", Text, nullable=False),
     # Not declared as a foreign key: a version points at its asset, and one circle would need the other row first.
     Column("head_id", Integer, nullable=False),
     Column("deleted_at", Integer),
+    # What a query may call it, in any case: `assets.stem_of`.
+    Column("stem", Text, nullable=False, server_default=""),
     UniqueConstraint("workspace_id", "key"),
     # Serves names too: a name begins with its stem. By key within it, so that one experiment's are found among thousands.
     Index("assets_by_stem", "workspace_id", "stem", "key"),
