@@ -18,7 +18,7 @@ MAY_IMPORT = {
     "server": {"server", "contract"},
     "server/access": {"server/access", "contract"},
     "server/stores": {"server/stores", "contract"},
-    "server/engines": {"server/engines", "contract"},
+    "server/engines": {"server/engines", "serializers", "contract"},
     "server/services": {"server/services", "server/access", "server/stores", "server/engines", "server/config", "contract"},
     "server/routes": {"server/routes", "server/services", "server/access", "server/stores", "contract"},
 }

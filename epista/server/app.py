@@ -26,6 +26,7 @@ from epista.contract.errors import EpistaError, InvalidRequestError, MissingExtr
 from epista.server.config import Config, LinkRoot
 from epista.server.engines.extraction import Extractor
 from epista.server.engines.schema_checks import SchemaChecks
+from epista.server.engines.tables import TableFiles
 from epista.server.routes import problems, status
 from epista.server.routes.dispatch import Door, JsonRoute
 from epista.server.routes.frames import BatchCommit, FrameDownload, FrameUpload
@@ -58,27 +59,14 @@ from epista.server.stores.local import LocalBlobs
 from epista.server.stores.search.index import SearchIndex
 from epista.server.stores.search.sqlite import SqliteSearch
 from epista.server.stores.sqlite import SqliteCatalog
+from epista.server.stores.table_cache import TableCache
 
 
 def create_app(config: Config, *, owner: Owner | None = None, clock: moments.Clock = moments.now) -> Starlette:
     """Build the server over the lab in ``config.lab``, made by `founding.prepare`; *owner* uses an embedded lab."""
     folder = Path(config.lab)
-    catalog = catalog_of(config)
-    trail = Trail(catalog)
-    blobs = blob_store(config)
-    extractor = Extractor(timeout_seconds=config.extract_timeout_seconds)
-    schema_checks = SchemaChecks()
-    resources = Resources(
-        config=config,
-        catalog=catalog,
-        blobs=blobs,
-        roots=roots_of(config),
-        search=search_of(config),
-        extractor=extractor,
-        schema_checks=schema_checks,
-        clock=clock,
-        trail=trail,
-    )
+    resources = resources_of(config, clock)
+    catalog, blobs = resources.catalog, resources.blobs
 
     tokens = Tokens(resources, owner)
     versions = Versions(resources)
@@ -143,13 +131,14 @@ def create_app(config: Config, *, owner: Owner | None = None, clock: moments.Clo
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         catalog.open()
-        trail.open()
+        resources.trail.open()
         try:
             yield
         finally:
-            trail.close()
-            extractor.close()
-            schema_checks.close()
+            resources.trail.close()
+            resources.extractor.close()
+            resources.schema_checks.close()
+            resources.table_files.close()
             catalog.close()
 
     app = Starlette(
@@ -161,6 +150,26 @@ def create_app(config: Config, *, owner: Owner | None = None, clock: moments.Clo
     # An address with a slash too many is another address, and not sent on: `.../experiments/` is no list of experiments.
     app.router.redirect_slashes = False
     return app
+
+
+def resources_of(config: Config, clock: moments.Clock) -> Resources:
+    """Return the stores and engines that the settings name; none of them is open, and no child is started yet."""
+    catalog = catalog_of(config)
+    return Resources(
+        config=config,
+        catalog=catalog,
+        blobs=blob_store(config),
+        roots=roots_of(config),
+        search=search_of(config),
+        extractor=Extractor(timeout_seconds=config.extract_timeout_seconds),
+        schema_checks=SchemaChecks(),
+        table_files=TableFiles(
+            memory_bytes=config.table_memory_bytes, file_bytes=config.table_cache_bytes, seconds=config.table_seconds
+        ),
+        table_cache=TableCache(Path(config.lab) / "tables", config.table_cache_bytes),
+        clock=clock,
+        trail=Trail(catalog),
+    )
 
 
 def blob_store(config: Config) -> BlobStore:

@@ -106,6 +106,12 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """How long transfers may go on when the server is asked to stop; then they are cut."""
     extract_timeout_seconds: float = 5.0
     """How long the search index may read in one file."""
+    table_cache_bytes: int = 10 * 1024**3
+    """How much of this machine's disk, in the lab's folder, holds tables that were converted or brought here for queries."""
+    table_memory_bytes: int = 4 * 1024**3
+    """How much memory the conversion of one table may take; a CSV file needs some seven times its size."""
+    table_seconds: float = 600.0
+    """How long it may take."""
     backup_root: str | None = None
     """The folder below which managers may have backups made; without it, only the user of an embedded lab may make one."""
     kernel_token_seconds: int = 15 * 60
@@ -151,6 +157,9 @@ _LEAST = {
     "max_streams": 1,
     "body_timeout_seconds": 0.001,
     "extract_timeout_seconds": 0.001,
+    "table_cache_bytes": 1,
+    "table_memory_bytes": 256 * 1024**2,
+    "table_seconds": 0.001,
     "kernel_token_seconds": 1,
     "kernel_renew_seconds": 1,
     "sign_in_link_seconds": 1,

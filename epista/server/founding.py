@@ -23,7 +23,7 @@ WORKSPACE = "lab"
 _ELSEWHERE = ".database"
 """The file that says that the catalog is not in the folder."""
 
-_OURS = {"lab.db", "lab.db-wal", "lab.db-shm", ".writer", "blobs", "parts", "staging", "logs", "lab.toml", _ELSEWHERE}
+_OURS = {"lab.db", "lab.db-wal", "lab.db-shm", ".writer", "blobs", "parts", "staging", "logs", "tables", "lab.toml", _ELSEWHERE}
 
 
 def prepare(folder: Path, *, user: str, blobs: BlobStore | None = None, database: Catalog | None = None) -> None:

@@ -273,7 +273,7 @@ def bare_environment() -> dict[str, str]:
     return {"PYTHONPATH": os.pathsep.join(path), "PYTHONDONTWRITEBYTECODE": "1", "PYTHONUTF8": "1"} | kept
 
 
-def serve(work: Callable[[bytes], bytes]) -> None:
+def serve(work: Callable[[bytes], bytes], *, stuck_seconds: float = STUCK_SECONDS) -> None:
     """
     Be a child: take the limits, then answer jobs with *work* until the parent closes the pipe or dies.
 
@@ -291,7 +291,7 @@ def serve(work: Callable[[bytes], bytes]) -> None:
             job = _read_frame(jobs)
             # The parent kills a child that passes its time. Should the parent be gone, and the job hold the interpreter's
             # lock, as a regular expression does, then no thread of ours can see it; this timer needs no lock.
-            faulthandler.dump_traceback_later(STUCK_SECONDS, exit=True)
+            faulthandler.dump_traceback_later(stuck_seconds, exit=True)
             reply = work(job)
             faulthandler.cancel_dump_traceback_later()
             _write_frame(replies, reply)

@@ -27,12 +27,14 @@ from epista.server.access.policy import Access, Membership
 from epista.server.config import Config
 from epista.server.engines.extraction import Extractor
 from epista.server.engines.schema_checks import SchemaChecks
+from epista.server.engines.tables import TableFiles
 from epista.server.stores import audit, people
 from epista.server.stores.blobs import BlobStore, is_name
 from epista.server.stores.catalog import Catalog
 from epista.server.stores.linked import Roots
 from epista.server.stores.moments import Clock
 from epista.server.stores.search.index import SearchIndex
+from epista.server.stores.table_cache import TableCache
 from epista.server.stores.tables import replies
 
 R = TypeVar("R", bound=Reply)
@@ -64,6 +66,8 @@ class Resources:
     search: SearchIndex
     extractor: Extractor
     schema_checks: SchemaChecks
+    table_files: TableFiles
+    table_cache: TableCache
     clock: Clock
     trail: Trail
 
