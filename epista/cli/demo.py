@@ -95,7 +95,7 @@ def _put(ws: Workspace, source: Path, below: str) -> list[Asset]:
     made = ws.put_dir(below, source, meta=_ABOUT.get if source == DATA else None, tags=["demo"], ignore=(), links="follow")
     if not made:
         raise TransferError(f"there are no files below {str(source)!r}", hint="name a folder with some")
-    size = output.size(sum(one.size_bytes for one in made))
+    size = output.size(sum(one.size_bytes or 0 for one in made))
     _say("put", f"{output.count(len(made), 'file')}, {size}, below {below}")
     return made
 

@@ -29,4 +29,6 @@ def gc(ws: Workspace, *, dry_run: bool, grace_hours: float | None, as_json: bool
     what = f"{output.count(found.blobs, 'blob')} and {output.count(found.files, 'file')}, {output.size(found.size_bytes)}"
     if found.packs:
         what += f"; {output.count(found.packs, 'pack')} rewritten, {output.size(found.packs_bytes)} shorter"
+    if found.tables:
+        what += f"; {output.count(found.tables, 'table')} of many files made one"
     output.line(f"would remove {what}" if dry_run else f"removed {what}")

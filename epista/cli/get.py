@@ -5,7 +5,9 @@ from __future__ import annotations
 import click
 
 from epista.cli import options, output
+from epista.client import tables
 from epista.client.workspace import Workspace
+from epista.contract.tables import Table
 
 
 @click.command()
@@ -23,8 +25,8 @@ def get(ws: Workspace, ref: str, *, as_json: bool) -> None:
             "key": asset.key,
             "id": asset.id,
             "kind": f"{asset.kind}, {asset.format}",
-            "size": f"{output.size(asset.size_bytes)} ({asset.size_bytes:,} bytes)",
-            "sha256": asset.sha256 or "not known before the linked file is read for the first time",
+            "size": output.size(asset.size_bytes) + (f" ({asset.size_bytes:,} bytes)" if asset.size_bytes is not None else ""),
+            "sha256": asset.sha256 or "not known before the file is read for the first time",
             "linked": asset.linked,
             "version": f"{asset.number}, {asset.version}",
             "modified": f"{output.moment(asset.created_at)} UTC by {asset.created_by}",
@@ -33,5 +35,13 @@ def get(ws: Workspace, ref: str, *, as_json: bool) -> None:
             "notebook": asset.lineage.notebook,
             "options": output.pretty(asset.options) if asset.options else None,
             "meta": output.pretty(asset.meta) if asset.meta else None,
+            "table": _table(asset.table) if asset.table else None,
         }
     )
+
+
+def _table(table: Table) -> str:
+    rows = tables.described(table)
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return "\n".join([tables.extent(table), *lines, *table.notes])

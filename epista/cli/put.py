@@ -86,4 +86,4 @@ def _receipt(made: list[Asset], key: str, as_json: bool) -> None:
             [(str(one.number), one.kind, output.size(one.size_bytes), (one.sha256 or "")[:12], one.key) for one in made],
         )
     else:
-        output.line(f"{output.count(len(made), 'file')}, {output.size(sum(one.size_bytes for one in made))}, below {key}")
+        output.line(f"{output.count(len(made), 'file')}, {output.size(sum(one.size_bytes or 0 for one in made))}, below {key}")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
-from epista.client import listings
+from epista.client import listings, tables
 from epista.client.listings import Ahead, Listing, Pages
 from epista.contract import assets as wire
 from epista.contract import keys as grammar
@@ -47,7 +47,8 @@ class Asset(wire.Asset, AssetRef, frozen=True, kw_only=True):
         more = [("made from", inputs)] if inputs else []
         if self.meta:
             more.append(("meta", json.dumps(self.meta, ensure_ascii=False, indent=1)))
-        return listings.html_fields([*_fields(self), *more])
+        fields = listings.html_fields([*_fields(self), *more])
+        return fields if self.table is None else fields + tables.html(self.table)
 
 
 class Hit(wire.Hit, AssetRef, frozen=True, kw_only=True):
@@ -188,6 +189,14 @@ def target(here: Session, ref: str | wire.AssetRef) -> str:
         return ref.key
     key = grammar.normalise(ref)
     return key if "/" in key or here.experiment_name is None else grammar.normalise(f"{here.experiment_name}/{key}")
+
+
+def whole(here: Session, found: wire.AssetRef | wire.Version) -> wire.AssetRef | wire.Version:
+    """Return *found* with a size and a sha256: those of one file, which the lab makes of a table that has several."""
+    if found.size_bytes is not None:
+        return found
+    joined = tables.join(here, found.id if isinstance(found, wire.Version) else found.version)
+    return msgspec.structs.replace(found, size_bytes=joined.size_bytes, sha256=joined.sha256)
 
 
 def keys(here: Session, prefix: str = "") -> list[str]:

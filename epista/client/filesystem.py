@@ -31,7 +31,7 @@ from fsspec.spec import AbstractBufferedFile, AbstractFileSystem
 from fsspec.transaction import Transaction
 from fsspec.utils import isfilelike, stringify_path
 
-from epista.client import assets, current, links, objects, settings
+from epista.client import assets, current, links, objects, settings, tables
 from epista.client.session import Session
 from epista.client.transfer import destinations, download, frames, upload
 from epista.client.transfer.download import Job, Pinned
@@ -305,7 +305,7 @@ class EpistaFileSystem(AbstractFileSystem, metaclass=_Placed):  # type: ignore[m
         """Return how many bytes the files below *path* have, together or each."""
         found = self.find(path, maxdepth=maxdepth, withdirs=withdirs, detail=True)
         assert isinstance(found, dict)
-        sizes = {name: int(info["size"]) for name, info in found.items()}
+        sizes = {name: int(info["size"] or 0) for name, info in found.items()}
         return sum(sizes.values()) if total else sizes
 
     def ukey(self, path: Any) -> str:
@@ -631,7 +631,7 @@ class EpistaFileSystem(AbstractFileSystem, metaclass=_Placed):  # type: ignore[m
         info = self.info(path, version=version)
         if info["type"] != "file":
             raise _is_folder(path, "find() lists what is below it")
-        return info
+        return _whole(self._here(), info)
 
     def _version(self, path: str, version: str | int) -> Info:
         here = self._here()
@@ -639,13 +639,15 @@ class EpistaFileSystem(AbstractFileSystem, metaclass=_Placed):  # type: ignore[m
             key, experiment = assets.locate(here, path)
             wanted = GetVersion(workspace=here.name, key=key, version=str(version), experiment=experiment)
             found = here.wire.call("assets.version", wanted, reply=Version)
-        return _info(found, found.id)
+        return _whole(here, _info(found, found.id))
 
     def _read(self, info: Info, start: int | None = None, end: int | None = None, **kwargs: Any) -> bytes:
         if info["type"] != "file":
             raise _is_folder(info["name"], "find() lists what is below it")
+        here = self._here()
+        info = _whole(here, info)
         first, stop, _ = slice(start, end).indices(info["size"])
-        here, wanted = self._here(), _pinned(info)
+        wanted = _pinned(info)
         if (first, stop) == (0, wanted.size_bytes):
             return download.to_memory(here, wanted, Progress())
         return _range(here, wanted, first, stop)
@@ -663,7 +665,7 @@ class EpistaFileSystem(AbstractFileSystem, metaclass=_Placed):  # type: ignore[m
         """Return how a file gets to *target*; a folder is made at once."""
         root = root if root in target.parents else None
         if info["type"] == "file":
-            return [Job(_pinned(info), target, root)]
+            return [Job(_pinned(_whole(self._here(), info)), target, root)]
         if root is not None:
             destinations.refuse_links(root, target)
         target.mkdir(parents=True, exist_ok=True)
@@ -940,7 +942,7 @@ def _entry(here: Session, path: str) -> Info | None:
     """Return what is at *path*, with one request."""
     found = here.wire.call("assets.level", ListLevel(workspace=here.name, path=keys.normalise(path), limit=1), reply=Level)
     if found.assets and found.assets[0].key == path:
-        return _info(found.assets[0], found.assets[0].version)
+        return _whole(here, _info(found.assets[0], found.assets[0].version))
     return _folder(path) if found.folders or found.assets else None
 
 
@@ -1003,6 +1005,14 @@ def _info(found: AssetRef | Version, version: str) -> Info:
         "kind": found.kind,
         "format": found.format,
     }
+
+
+def _whole(here: Session, info: Info) -> Info:
+    """Return the details of a file with a size, for which the lab makes one file of a table that has several."""
+    if info["size"] is not None:
+        return info
+    joined = tables.join(here, info["version"])
+    return {**info, "size": joined.size_bytes, "sha256": joined.sha256}
 
 
 def _folder(path: str) -> Info:

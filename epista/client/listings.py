@@ -218,8 +218,10 @@ def printable(text: str) -> str:
     return "".join(char if char.isprintable() or char in "\u200c\u200d" else ascii(char)[1:-1] for char in text)
 
 
-def size(size_bytes: int) -> str:
+def size(size_bytes: int | None) -> str:
     """Return a size for people, in decimal units."""
+    if size_bytes is None:
+        return "several files"
     if size_bytes < 1000:
         return f"{size_bytes} B"
     units = ("kB", "MB", "GB", "TB", "PB")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, TypeAlias
 
 import msgspec
 
-from epista.client import assets, offline
+from epista.client import assets, offline, tables
 from epista.client.assets import Asset, locate, target
 from epista.client.transfer import batches, destinations, disk, folders, streams, upload
 from epista.client.transfer import download as downloads
@@ -42,6 +42,7 @@ from epista.contract.objects import (
     PutObject,
     Tag,
 )
+from epista.contract.tables import AppendRows
 
 if TYPE_CHECKING:
     import os
@@ -208,6 +209,34 @@ def put(
     with shown(here, "put", len(made.data)) as progress:
         sha256 = upload.send_bytes(here, made.data, progress)
     return _commit(here, [put_object(sha256)], sources)[0]
+
+
+def append(here: Session, key: Ref, table: Any, *, expect: str | None = None, inputs: Iterable[Ref] | None = None) -> Asset:
+    """
+    Add the rows of *table* (pandas, polars, Arrow, a list of dicts) to the Parquet table at *key*, as a new version.
+
+    Only the new rows travel. Columns go by name: those that are new are missing in older rows, and those that *table* lacks in
+    its own. Integers and floating-point numbers widen where they have to; another type is refused. Where nothing stands at *key*,
+    the table is put. Two who append at once both succeed; *expect* is as for `put`. An index without a name is left out.
+
+    Raises:
+        FormatError: no table, a column of another type, or *key* is no Parquet.
+        ConflictError: not as *expect*-ed.
+    """
+    from epista import serializers
+
+    _refuse_folder(key, "name one table")
+    place = target(here, key)
+    if _format_of(place, None) not in (None, "parquet") or formats.is_gzipped(place):
+        raise FormatError(f"rows are appended to Parquet, which {place!r} is not", hint="put the table as .parquet first")
+    if list(getattr(getattr(table, "index", None), "names", ())) == [None]:
+        table = table.reset_index(drop=True)
+    made = serializers.serialize("rows.parquet", table)
+    sources = _versions_of(here, inputs)
+    with shown(here, "append", len(made.data)) as progress:
+        sha256 = upload.send_bytes(here, made.data, progress)
+    request = AppendRows(workspace=here.name, key=place, sha256=sha256, expect=expect, inputs=sources, notebook=here.notebook)
+    return here.wire.call("tables.append", request, reply=Asset, read_seconds=tables.JOIN_SECONDS)
 
 
 def put_file(
@@ -472,7 +501,7 @@ def _pin_one(here: Session, ref: Ref, version: str | int | None) -> Pinned:
 
     def ask() -> Pinned:
         found = assets.get(here, ref)
-        return _pinned(found, found.version, None) if version is None else _pin_version(here, found.key, version)
+        return _pinned(here, found, found.version, None) if version is None else _pin_version(here, found.key, version)
 
     place, experiment = (ref, here.experiment_name) if isinstance(ref, str) else (ref.key, None)
     question: offline.Question = ["one", here.name, place, experiment, None if version is None else str(version)]
@@ -510,13 +539,13 @@ def _pin_key(here: Session, key: Ref, version: str | int | None) -> Pinned:
         return _pin_version(here, path, version, experiment)
     request = GetAsset(workspace=here.name, ref=path, experiment=experiment, exact=True)
     found = here.wire.call("assets.get", request, reply=Asset)
-    return _pinned(found, found.version, found.options)
+    return _pinned(here, found, found.version, found.options)
 
 
 def _pin_version(here: Session, key: str, version: str | int, experiment: str | None = None) -> Pinned:
     request = GetVersion(workspace=here.name, key=key, version=str(version), experiment=experiment)
     found = here.wire.call("assets.version", request, reply=Version)
-    return _pinned(found, found.id, found.options)
+    return _pinned(here, found, found.id, found.options)
 
 
 def _listed(here: Session, folder: str) -> list[Pinned]:
@@ -525,17 +554,19 @@ def _listed(here: Session, folder: str) -> list[Pinned]:
     while True:
         request = FindAssets(workspace=here.name, prefix=folder, after=after)
         page = here.wire.call("assets.find", request, reply=AssetPage)
-        files += [_pinned(found, found.version, None) for found in page.assets]
+        files += [_pinned(here, found, found.version, None) for found in page.assets]
         after = page.next
         if after is None:
             return files
 
 
-def _pinned(found: AssetRef | Version, version: str, options: Mapping[str, Any] | None) -> Pinned:
+def _pinned(here: Session, found: AssetRef | Version, version: str, options: Mapping[str, Any] | None) -> Pinned:
+    found = assets.whole(here, found)
+    size = -1 if found.size_bytes is None else found.size_bytes
     # The hash becomes part of a file's name, so it is not taken on trust.
-    if (found.sha256 is not None and not re.fullmatch("[0-9a-f]{64}", found.sha256)) or found.size_bytes < 0:
+    if (found.sha256 is not None and not re.fullmatch("[0-9a-f]{64}", found.sha256)) or size < 0:
         raise IntegrityError(f"the server lists {found.key!r} without a sha256 and a size that make sense")
-    return Pinned(found.key, version, found.size_bytes, found.sha256, found.format, options)
+    return Pinned(found.key, version, size, found.sha256, found.format, options)
 
 
 def _folder_path(path: str) -> str:

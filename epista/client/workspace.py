@@ -23,6 +23,7 @@ class Workspace(Session):
     put = _objects.put
     put_file = _objects.put_file
     put_dir = _objects.put_dir
+    append = _objects.append
     link_dir = _linked.link_dir
     copy = _objects.copy
     copy_dir = _objects.copy_dir

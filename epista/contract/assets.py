@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import msgspec
 
 from epista.contract.messages import Cursor, Instant, PageSize, Reply, Request, Text
+from epista.contract.tables import Table
 
 MAX_TAGS = 100
 """How many tags one asset may have."""
@@ -49,10 +50,10 @@ class AssetRef(Reply, frozen=True, kw_only=True, gc=False):
     """FLOW, IMAGE, TABLE, VOLUME, SEQUENCE, FIGURE, DOCUMENT, NOTEBOOK, ARRAY or OTHER."""
     format: str
     """The name of its format, such as ``csv``."""
-    size_bytes: int
-    """Size of the current version."""
+    size_bytes: int | None
+    """Size of the current version; null for a table of several files, until somebody reads it as one."""
     sha256: str | None
-    """Of the current version's bytes; null for a linked file that nobody has read whole yet."""
+    """Of the current version's bytes; null for such a table, and for a linked file, that nobody has read whole yet."""
     version: str
     """The id of the current version."""
     number: int
@@ -80,6 +81,8 @@ class Asset(AssetRef, frozen=True, kw_only=True, gc=True):
     """Where the current version came from."""
     linked: str | None = None
     """The file in which the bytes lie, as ``ROOT/path``, if the lab has no copy of them; else null."""
+    table: Table | None = None
+    """What is known of it as a table, once it was queried or appended to; told by `GetAsset`."""
 
 
 class Version(Reply, frozen=True, kw_only=True):
@@ -95,10 +98,10 @@ class Version(Reply, frozen=True, kw_only=True):
     """Of this version."""
     format: str
     """Of this version."""
-    size_bytes: int
-    """Of its bytes."""
+    size_bytes: int | None
+    """Of its bytes; null for a table of several files, until somebody reads it as one."""
     sha256: str | None
-    """Of its bytes; null for a linked file that nobody has read whole yet."""
+    """Of its bytes; null for such a table, and for a linked file, that nobody has read whole yet."""
     tags: tuple[str, ...]
     """As they were."""
     meta: dict[str, Any]

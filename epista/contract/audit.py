@@ -154,6 +154,8 @@ class Garbage(Reply, frozen=True, kw_only=True):
     """Packs of which less than half was needed, and that were rewritten."""
     packs_bytes: int = 0
     """How much shorter that made them; what was needed once, and is no more, counts among the contents too."""
+    tables: int = 0
+    """Tables of many files of which one was made."""
 
 
 class BackUp(Request, frozen=True, kw_only=True):

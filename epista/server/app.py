@@ -35,6 +35,7 @@ from epista.server.routes.metrics import Metrics
 from epista.server.routes.requests import Requests
 from epista.server.routes.transfers import Download, KeyStream, LinkDownload, PartUpload, Upload
 from epista.server.routes.turns import SLOW_THREADS, Turns
+from epista.server.services.appends import Appends
 from epista.server.services.assets import Assets
 from epista.server.services.audit import Audit
 from epista.server.services.batches import Batches
@@ -86,6 +87,7 @@ def create_app(config: Config, *, owner: Owner | None = None, clock: moments.Clo
         "links": links,
         "linked": linked,
         "uploads": uploads,
+        "tables": Appends(resources, versions, objects),
         "usage": Usage(resources),
         "audit": Audit(resources),
         "lab": Lab(resources, folder),

@@ -11,6 +11,7 @@ from epista.contract import messages
 from epista.contract.endpoints import API, BY_NAME, ENDPOINTS, Endpoint
 from epista.contract.openapi import path_fields
 from epista.contract.scopes import SCOPES
+from epista.server.services.appends import Appends
 from epista.server.services.assets import Assets
 from epista.server.services.audit import Audit
 from epista.server.services.batches import Batches
@@ -37,6 +38,7 @@ SERVICES: dict[str, type] = {
     "links": Links,
     "objects": Objects,
     "signing_keys": SigningKeys,
+    "tables": Appends,
     "tokens": Tokens,
     "uploads": Uploads,
     "usage": Usage,

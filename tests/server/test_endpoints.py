@@ -20,6 +20,7 @@ import msgspec
 import pytest
 import requests
 
+from epista import serializers
 from epista.contract import frames
 from epista.contract.endpoints import API, BY_NAME, ENDPOINTS, Endpoint
 from epista.contract.openapi import path_fields
@@ -31,6 +32,7 @@ from tests.conftest import Thread
 from tests.makers import Api, Server, sha256
 
 BYTES = b"well,count\nA1,17\n"
+PARQUET = serializers.serialize("rows.parquet", [{"well": "A1", "count": 17}]).data
 
 EXAMPLES: dict[str, dict[str, Any]] = {
     "tokens.who": {},
@@ -76,6 +78,8 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     "objects.purge": {"path": "EXP-1/gone.csv"},
     "objects.copy": {"objects": [{"source": "EXP-1/plate.csv", "target": "EXP-2/plate.csv"}]},
     "objects.move": {"objects": [{"source": "EXP-1/", "target": "EXP-2/"}]},
+    "tables.append": {"key": "EXP-1/counts.parquet", "sha256": sha256(PARQUET)},
+    "tables.join": {"version": "VERSION"},
     "uploads.create": {"size_bytes": 1000},
     "uploads.find": {},
     "uploads.get": {"upload": "UPLOAD"},
@@ -137,6 +141,7 @@ class Lab:
         self.manager.ok(self.manager.post("~/delete", key="EXP-1/gone.csv"))
         self.manager.ok(self.manager.post("~/members", user="leaver", role="viewer"))
         self.manager.upload(b"without a version")
+        self.manager.upload(PARQUET)
         aside = {"batch": "0" * 32, "objects": [{"key": "EXP-1/batch.csv", "sha256": sha256(BYTES)}]}
         sent = frames.joined(json.dumps(aside).encode(), frames.frame([]))
         self.manager.ok(self.manager.call("POST", "~/frames", data=sent))

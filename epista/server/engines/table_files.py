@@ -62,22 +62,26 @@ class Convert(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     into: str
 
 
-class Join(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """Write parquet files one after the other as one, with the columns of *arrow*; those that a file has not are null."""
-
-    paths: list[str]
-    arrow: bytes
-    into: str
-
-
-Job = Inspect | Convert | Join
-
-
 class Column(msgspec.Struct, frozen=True, kw_only=True):
     """A column, by the name and the Arrow type under which queries see it."""
 
     name: str
     type: str
+    is_empty: bool = False
+    """Whether the file gives it no type, since it has no value."""
+
+
+class Join(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """Write parquet files one after the other as one table of certain columns; those that a file has not are null."""
+
+    paths: list[str]
+    columns: list[Column]
+    schemas: list[bytes]
+    """In which types that are more than a name are found."""
+    into: str
+
+
+Job = Inspect | Convert | Join
 
 
 class Statistics(msgspec.Struct, frozen=True, kw_only=True):
@@ -104,10 +108,12 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     notes: list[str] = []
     """What was assumed, in sentences."""
     files: list[File] = []
-    arrow: bytes = b""
-    """The schema, as Arrow writes it."""
+    schemas: list[bytes] = []
+    """Those of its files, as Arrow writes them, each once."""
     is_plain: bool = True
     """Whether engines can read the file as it is; else it is to be converted."""
+    is_renamed: bool = False
+    """Whether columns of the file have other names in queries."""
 
 
 class Failed(msgspec.Struct, frozen=True, kw_only=True):
@@ -155,18 +161,22 @@ def _opened(path: Any) -> Any:
 
 
 def _inspected(path: str, notes: Iterable[str] = ()) -> Facts:
+    import pyarrow as pa
+
     with _opened(path) as file:
         schema = file.schema_arrow
         plain, said = _plain_schema(schema)
         # Views, dictionaries and the like are only how Arrow would read it: in the file they are plain.
         is_plain = not said and all(_is_readable(field.type) for field in schema)
+        empty = [pa.types.is_null(field.type) for field in schema]
         return Facts(
-            columns=[Column(name=field.name, type=str(field.type)) for field in plain],
+            columns=[Column(name=one.name, type=str(one.type), is_empty=no) for one, no in zip(plain, empty, strict=True)],
             rows=file.metadata.num_rows,
             notes=[*notes, *said],
             files=[_statistics(file)],
-            arrow=plain.serialize().to_pybytes(),
+            schemas=[plain.serialize().to_pybytes()],
             is_plain=is_plain,
+            is_renamed=bool(said),
         )
 
 
@@ -212,7 +222,9 @@ def _told(value: Any) -> bool | int | float | str | None:
 def _joined(job: Join) -> Facts:
     import pyarrow as pa
 
-    schema = pa.ipc.read_schema(pa.BufferReader(job.arrow))
+    schema = _schema_of(job)
+    with _opened(job.paths[0]) as first:
+        schema = schema.with_metadata(_pandas(first.schema_arrow.metadata or {}))
 
     def batches() -> Iterator[Any]:
         for path in job.paths:
@@ -221,6 +233,25 @@ def _joined(job: Join) -> Facts:
                     yield _fitted(pa.Table.from_batches([batch]), schema)
 
     return _write(batches(), schema, job.into)
+
+
+def _schema_of(job: Join) -> Any:
+    import pyarrow as pa
+
+    known = [field for one in job.schemas for field in pa.ipc.read_schema(pa.BufferReader(one))]
+    types = {str(field.type): field.type for field in known}
+    named = [(one.name, types[one.type] if one.type in types else pa.type_for_alias(one.type)) for one in job.columns]
+    return pa.schema(named)
+
+
+def _pandas(metadata: Mapping[bytes, bytes]) -> dict[bytes, bytes]:
+    """Return what pandas noted of its dtypes and index, but for an index that counted the rows of one file."""
+    try:
+        noted = json.loads(metadata[b"pandas"])
+        noted["index_columns"] = [one for one in noted["index_columns"] if isinstance(one, str)]
+        return {b"pandas": json.dumps(noted).encode()}
+    except (KeyError, ValueError, TypeError):
+        return {}
 
 
 def _fitted(table: Any, schema: Any) -> Any:

@@ -11,7 +11,7 @@ import msgspec
 from epista.contract.errors import TooLargeError, UnavailableError
 from epista.server.engines import table_files
 from epista.server.engines.sandbox import Limits, NoReplyError, Sandbox
-from epista.server.engines.table_files import Convert, Facts, Inspect, Job, Join, Reply
+from epista.server.engines.table_files import Column, Convert, Facts, Inspect, Job, Join, Reply
 
 # Few arenas of the allocator, for each takes address space, which is limited.
 _ENVIRONMENT = {
@@ -78,14 +78,15 @@ class TableFiles:
         )
         return _asked(self._slow, job, self._seconds)
 
-    def join(self, paths: Sequence[Path], *, arrow: bytes, into: Path) -> Facts:
+    def join(self, paths: Sequence[Path], *, columns: Sequence[Column], schemas: Sequence[bytes], into: Path) -> Facts:
         """
-        Write parquet files as one, with the columns of the schema *arrow*, to the new file *into*.
+        Write parquet files as one, with certain columns, to the new file *into*; their types stand in *schemas*, or have names.
 
         Raises:
             FormatError: a value does not fit.
         """
-        return _asked(self._slow, Join(paths=[str(path) for path in paths], arrow=arrow, into=str(into)), self._seconds)
+        job = Join(paths=[str(path) for path in paths], columns=list(columns), schemas=list(schemas), into=str(into))
+        return _asked(self._slow, job, self._seconds)
 
     def close(self) -> None:
         """End the children."""

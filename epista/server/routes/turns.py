@@ -27,6 +27,8 @@ SLOW = frozenset(
         "objects.move",
         "objects.restore",
         "objects.set_meta",
+        "tables.append",
+        "tables.join",
         "uploads.complete",
         "uploads.take_part",
         "workspaces.check_rules",

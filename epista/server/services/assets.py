@@ -9,17 +9,21 @@ from collections.abc import Set as AbstractSet
 from functools import lru_cache
 from typing import Any, TypedDict
 
+import msgspec
 from sqlalchemy import Connection, RowMapping, Select, select
 
 from epista.contract import assets as wire
 from epista.contract import keys
 from epista.contract.errors import AmbiguousNameError, InvalidKeyError, KeyNotFoundError, NotFoundError
+from epista.contract.tables import Table
 from epista.server.access.actors import Actor
 from epista.server.access.policy import Access
-from epista.server.services import cursors
+from epista.server.engines.table_files import Facts
+from epista.server.services import cursors, readings
+from epista.server.services.readings import Reading
 from epista.server.services.resources import Resources
 from epista.server.stores import assets as rows
-from epista.server.stores import linked, moments
+from epista.server.stores import linked, moments, table_facts
 from epista.server.stores.search import grammar
 from epista.server.stores.search.index import Counts
 from epista.server.stores.tables import asset_tags, assets, users, versions
@@ -110,7 +114,7 @@ class Assets:
         """Look at one asset by id, key or bare name; a name that fits several is an error that lists them."""
         with self._all.read(actor, "read", wanted.workspace) as (tx, access):
             row = self._resolve(tx, access, wanted)
-            found = asset(tx, access, row)
+            found = msgspec.structs.replace(asset(tx, access, row), table=_table(tx, row))
         self._all.note(actor, access.workspace_id, found.key, {"version": found.version})
         return found
 
@@ -179,6 +183,15 @@ class Assets:
             ) from None
 
 
+def _table(tx: Connection, row: RowMapping) -> Table | None:
+    """Return what is known of a version as a table."""
+    if row["format"] not in readings.FORMATS:
+        return None
+    reading = Reading.of(row["key"], row["format"], json.loads(row["options"]))
+    document = table_facts.known(tx, row["blob_id"], reading.digest)
+    return None if document is None else readings.table(msgspec.json.decode(document, type=Facts))
+
+
 def locate(tx: Connection, access: Access, key: str, experiment: str | None, *, deleted: bool = False) -> RowMapping:
     """
     Return the asset at *key*: without a folder, in the active experiment first, then at the root, and nowhere else.
@@ -245,7 +258,7 @@ def _light(row: RowMapping) -> dict[str, Any]:
         "name": row["name"],
         "kind": row["kind"],
         "format": row["format"],
-        "size_bytes": row["size"],
+        "size_bytes": _size(row),
         "sha256": row["sha256"],
         "version": row["uid"],
         "number": row["number"],
@@ -255,6 +268,11 @@ def _light(row: RowMapping) -> dict[str, Any]:
         "created_at": moments.to_datetime(row["created_at"]),
         "created_by": row["author"],
     }
+
+
+def _size(row: RowMapping) -> int | None:
+    """Return how many bytes there are to read; of a table of several files nobody knows before they are joined."""
+    return None if row["sha256"] is None and row["root"] is None else row["size"]
 
 
 def ref(row: RowMapping) -> wire.AssetRef:
@@ -276,7 +294,7 @@ def _listed(tx: Connection, access: Access, wanted: Select[Any]) -> list[wire.As
             name=name,
             kind=kind,
             format=format_,
-            size_bytes=size,
+            size_bytes=None if sha256 is None and root is None else size,
             sha256=sha256,
             version=version,
             number=number,
@@ -286,7 +304,7 @@ def _listed(tx: Connection, access: Access, wanted: Select[Any]) -> list[wire.As
             created_at=moments.to_datetime(created_at),
             created_by=authors[author_id],
         )
-        for id_, key, name, kind, format_, size, sha256, version, number, tags, experiment, created_at, author_id in found
+        for id_, key, name, kind, format_, size, sha256, version, number, tags, experiment, created_at, author_id, root in found
     ]
 
 
@@ -345,7 +363,7 @@ def _versions(tx: Connection, access: Access, key: str, found: Sequence[RowMappi
             key=key,
             kind=row["kind"],
             format=row["format"],
-            size_bytes=row["size"],
+            size_bytes=_size(row),
             sha256=row["sha256"],
             tags=tuple(json.loads(row["tags"])),
             meta=json.loads(row["meta"]),

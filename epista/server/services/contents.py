@@ -22,7 +22,7 @@ from epista.contract.errors import (
 )
 from epista.server.access.actors import Actor
 from epista.server.access.policy import Access
-from epista.server.services import spans, usage
+from epista.server.services import joins, spans, usage
 from epista.server.services.resources import Resources
 from epista.server.services.spans import Span
 from epista.server.stores import assets as rows
@@ -39,6 +39,7 @@ class Content:
     size: int
     sha256: str | None
     """Of the bytes; None for a linked file that nobody has read whole yet."""
+    version_id: int
     name: str
     media_type: str
     is_deleted: bool
@@ -47,6 +48,11 @@ class Content:
     def is_linked(self) -> bool:
         """Whether the lab has no copy of the bytes."""
         return not is_name(self.object)
+
+    @property
+    def is_in_parts(self) -> bool:
+        """Whether it is a table of several files, of which there is no one file yet: then it has no bytes to read."""
+        return self.sha256 is None and not self.is_linked
 
     def span(self, start: int, stop: int) -> Span:
         """Return a part of it."""
@@ -130,6 +136,7 @@ class Contents:
         with self._all.read(actor, "read", wanted.workspace) as (tx, access):
             folder = self._folder(actor)
             found = content_of(tx, access, wanted.version)
+        found = whole(self._all, actor, wanted.workspace, wanted.version, found)
         path = self._all.roots.path(found.object) if found.is_linked else folder.path(found.object)
         if found.offset or path is None or found.sha256 is None:
             raise NotFoundError("these bytes have no file of their own", hint="read them through the server: objects.content")
@@ -140,6 +147,7 @@ class Contents:
         """Return where the bytes of a version lie, for whoever may read its asset."""
         with self._all.read(actor, "read", wanted.workspace) as (tx, access):
             found = content_of(tx, access, wanted.version)
+        found = whole(self._all, actor, wanted.workspace, wanted.version, found)
         self._all.note(actor, access.workspace_id, found.name, {"version": wanted.version})
         return found
 
@@ -222,10 +230,20 @@ def content_of(tx: Connection, access: Access, version: str) -> Content:
         offset=row["offset"],
         size=row["size"],
         sha256=row["sha256"],
+        version_id=row["version_id"],
         name=row["name"],
         media_type="application/gzip" if formats.is_gzipped(row["key"]) else known.media_type,
         is_deleted=row["deleted_at"] is not None,
     )
+
+
+def whole(resources: Resources, actor: Actor, workspace: str, version: str, found: Content) -> Content:
+    """Return the content of a version with bytes: of a table of several files, one is made."""
+    while found.is_in_parts:
+        joins.join(resources, actor, found.version_id)
+        with resources.read(actor, "read", workspace) as (tx, access):
+            found = content_of(tx, access, version)
+    return found
 
 
 def pieces(resources: Resources, content: Content, start: int, stop: int) -> Generator[bytes, None, None]:

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import time
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 
 from sqlalchemy import Connection, RowMapping
 
 from epista.contract import audit as wire
-from epista.contract.errors import ConflictError, ForbiddenError, InvalidRequestError, StorageFullError
+from epista.contract.errors import ConflictError, EpistaError, ForbiddenError, InvalidRequestError, StorageFullError
 from epista.server.access import policy
 from epista.server.access.actors import Actor
-from epista.server.services import cursors, linked, packs
+from epista.server.services import cursors, joins, linked, packs
 from epista.server.services.audit import read, verified
 from epista.server.services.resources import REPLY_KEPT_MICROSECONDS, Resources
 from epista.server.services.uploads import expire
-from epista.server.stores import audit, batches, blobs, care, copying, uploads
+from epista.server.stores import audit, batches, blobs, care, copying, table_facts, table_parts, uploads
 from epista.server.stores.assets import is_object_known
 from epista.server.stores.local import NO_ROOM
 
@@ -35,6 +37,12 @@ FORGOTTEN_AT_ONCE = 5000
 
 WALKED_AT_ONCE = 500
 """How many objects of the store are compared with rows at once."""
+
+MANY_FILES = 20
+"""A table of more files is made one file by a collection."""
+
+JOINED_AT_ONCE = 1000
+"""How many tables one collection makes one file."""
 
 BATCH_KEPT_MICROSECONDS = 24 * 3600 * 1_000_000
 """How long a batch is kept that nobody touches, made or not."""
@@ -110,8 +118,12 @@ class Lab:
         policy.require_lab(actor)
         now = self._all.clock()
         before = now - wanted.grace_seconds * 1_000_000
+        tables = self._in_many_files()
         if not wanted.dry_run:
             self._all.catalog.write(lambda tx: self._forget_old(tx, before, now))
+            for version in tables:
+                with suppress(EpistaError):  # larger than a child may write: its files stay as they are
+                    joins.join(self._all, actor, version)
         count, size, gone = self._forget(actor, wanted, before)
         file_grace = max(wanted.grace_seconds, FILE_GRACE_SECONDS)
         files, swept = self._all.blobs.sweep(file_grace, dry_run=wanted.dry_run)
@@ -121,11 +133,21 @@ class Lab:
         if not wanted.dry_run:
             packs.drop(self._all, {name for name, _ in orphans})
             packed, packed_size = packs.compact(self._all, actor, sparse)
+            self._all.table_cache.drop(self._unknown)
         files += expired + len(orphans)
         size += swept + expired_size + sum(orphan_size for _, orphan_size in orphans)
         details = {"blobs": count, "files": files, "packs": packed, "dry_run": wanted.dry_run}
         self._all.catalog.write(lambda tx: self._all.record(tx, actor, audit.LAB, "garbage", details))
-        return wire.Garbage(blobs=count, files=files, size_bytes=size, packs=packed, packs_bytes=packed_size)
+        return wire.Garbage(blobs=count, files=files, size_bytes=size, packs=packed, packs_bytes=packed_size, tables=len(tables))
+
+    def _in_many_files(self) -> list[int]:
+        with self._all.catalog.read() as tx:
+            return table_parts.in_parts(tx, more_than=MANY_FILES, limit=JOINED_AT_ONCE)
+
+    def _unknown(self, sources: list[str]) -> set[str]:
+        """Return those of which files for queries were made that the lab does not know any more."""
+        with self._all.catalog.read() as tx:
+            return table_facts.unknown(tx, sources)
 
     def _forget_old(self, tx: Connection, before: int, now: int) -> None:
         batches.expire(tx, min(before, now - BATCH_KEPT_MICROSECONDS))
@@ -201,10 +223,20 @@ class Lab:
         return destination
 
     def _problem(self, row: RowMapping) -> str | None:
+        if row["sha256"] is None:
+            return self._problem_of_table(row)
         digest = blobs.digest(self._all.blobs, row["object"], row["offset"], row["size"])
         if digest == row["sha256"]:
             return None
         return "is missing or too short" if digest is None else f"has the sha256 {digest} instead"
+
+    def _problem_of_table(self, row: RowMapping) -> str | None:
+        """Compare the manifest of a table with its rows; its files are contents of their own."""
+        with self._all.catalog.read() as tx:
+            expected = table_parts.manifest([one["sha256"] for one in table_parts.of_blob(tx, row["id"])])
+        digest = blobs.digest(self._all.blobs, row["object"], 0, len(expected))
+        is_whole = self._all.blobs.size(row["object"]) == len(expected) and digest == hashlib.sha256(expected).hexdigest()
+        return None if is_whole else "is a table of several files whose list is missing or is not theirs"
 
     def _mark(self, blob_id: int, damaged_at: int | None) -> None:
         self._all.catalog.write(lambda tx: care.mark_damaged(tx, blob_id, damaged_at))

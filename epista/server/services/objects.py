@@ -73,7 +73,7 @@ class Objects(Contents):
         def work(tx: Connection, access: Access) -> asset_messages.Asset:
             row = locate(tx, access, wanted.key, wanted.experiment)
             access.require_key(row["key"])
-            draft = _as_draft(row, row)
+            draft = as_draft(row, row)
             draft.meta = json.dumps(wanted.meta, ensure_ascii=False)
             refuse_stale(draft, wanted.expect)
             require_checked(tx, access, [draft], checked)
@@ -133,7 +133,7 @@ class Objects(Contents):
         def work(tx: Connection, access: Access) -> asset_messages.Asset:
             row = locate(tx, access, wanted.key, wanted.experiment, deleted=True)
             access.require_key(row["key"])
-            draft = _as_draft(row, row if wanted.version is None else version_row(tx, row, wanted.version))
+            draft = as_draft(row, row if wanted.version is None else version_row(tx, row, wanted.version))
             self._versions.refuse_conflicts(tx, access, [draft])
             if wanted.version is not None:
                 require_checked(tx, access, [draft], checked)
@@ -171,7 +171,7 @@ class Objects(Contents):
         return {row["key"]: words.of_blob(self._all, row["key"], dict(blob), version["format"], json.loads(version["options"]))}
 
 
-def _as_draft(row: RowMapping, version: RowMapping) -> Draft:
+def as_draft(row: RowMapping, version: RowMapping) -> Draft:
     """Return a draft for the asset in *row* that says what *version* says."""
     return Draft(
         sha256=version["sha256"],

@@ -16,6 +16,7 @@ from epista.server.services import packs
 from epista.server.services.assets import locate, version_row
 from epista.server.services.resources import Resources
 from epista.server.stores import blobs, care, remains, usage
+from epista.server.stores.table_facts import linked_source
 
 MOST_TRIES = 5
 """How often a purge begins anew because others changed what it touches."""
@@ -96,6 +97,7 @@ def purge(resources: Resources, actor: Actor, wanted: wire.PurgeVersions) -> wir
         finally:
             if not wanted.dry_run:
                 packs.drop(resources, touched)
+                resources.table_cache.drop({one.sha256 or linked_source(one.object) for one in plan.doomed})
     raise ConflictError("others changed the same contents again and again meanwhile", hint="try again in a moment")
 
 
@@ -103,7 +105,7 @@ def _plan(tx: Connection, access: Access, wanted: wire.PurgeVersions) -> _Plan:
     chosen = _chosen(tx, access, wanted)
     doomed = care.needed_only_by(tx, chosen)
     ids = {one.id for one in doomed}
-    touched = {one.object for one in doomed} | remains.objects_with(tx, [one.sha256 for one in doomed])
+    touched = {one.object for one in doomed} | remains.objects_with(tx, [one.sha256 for one in doomed if one.sha256])
     return _Plan(chosen, doomed, [one for one in care.lying_in(tx, touched) if one.id not in ids], touched)
 
 

@@ -23,15 +23,10 @@ from epista.contract import formats, keys
 from epista.contract.errors import AmbiguousNameError, InvalidKeyError, KeyNotFoundError, QueryError
 from epista.server.access.policy import Access
 from epista.server.services.assets import MAX_CANDIDATES
+from epista.server.services.readings import FORMATS, WORKBOOKS, Reading
 from epista.server.stores import assets as rows
 from epista.server.stores import moments
 from epista.server.stores.assets import Called
-
-WORKBOOKS = frozenset(("xlsx", "xls"))
-"""Formats of several tables, of which one is named by its sheet."""
-
-FORMATS = frozenset(("csv", "tsv", "parquet", "arrow", "jsonl")) | WORKBOOKS
-"""The formats of tables."""
 
 AsOf = datetime | Mapping[str, int | str] | None
 """Every table as it stood at a moment, or some, by the name in the query, in a version."""
@@ -102,9 +97,9 @@ class Pinned:
     """Under which name of `AsOf` its version was given."""
 
     @property
-    def is_gzipped(self) -> bool:
-        """Whether its bytes are gzip around the format."""
-        return formats.is_gzipped(self.key)
+    def reading(self) -> Reading:
+        """How it is read."""
+        return Reading.of(self.key, self.format, self.options, self.sheet)
 
 
 class _Reading(NamedTuple):

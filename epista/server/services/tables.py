@@ -8,26 +8,25 @@ machine: materialised out of a pack, or converted in a limited child. What an en
 from __future__ import annotations
 
 import hashlib
-import json
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 import msgspec
 
 from epista.contract import formats
-from epista.contract.errors import IntegrityError
-from epista.server.engines import table_files
+from epista.contract.errors import IntegrityError, NotFoundError
 from epista.server.engines.plans import Column
 from epista.server.engines.table_files import Facts
 from epista.server.services import spans
+from epista.server.services.readings import PLAIN, Reading
 from epista.server.services.resources import Resources
 from epista.server.services.spans import Span
 from epista.server.services.table_names import Blob, Pinned
 from epista.server.stores import table_facts as rows
+from epista.server.stores import table_parts
 from epista.server.stores.table_cache import Use
 
 Reach = Literal["files", "links", "cluster"]
@@ -45,34 +44,6 @@ class Opened(NamedTuple):
     files: tuple[str, ...]
     """Paths, or addresses for a short while; never shown to anybody."""
     schema: tuple[Column, ...]
-
-
-@dataclass(frozen=True)
-class Reading:
-    """One way to read a content as a table; the same bytes under other options are another table."""
-
-    format: str
-    gzipped: bool
-    options: str
-    sheet: str | None
-
-    @classmethod
-    def of(cls, pinned: Pinned) -> Reading:
-        """Return how a version is read."""
-        return cls(pinned.format, pinned.is_gzipped, json.dumps(pinned.options, sort_keys=True), pinned.sheet)
-
-    @property
-    def is_direct(self) -> bool:
-        """Whether engines may be able to read the bytes as they are."""
-        return self.format == "parquet" and not self.gzipped
-
-    @property
-    def digest(self) -> str:
-        """What tells it from others."""
-        if self.is_direct:
-            return hashlib.sha256(f"parquet {table_files.VERSION}".encode()).hexdigest()
-        said = [self.format, self.gzipped, self.options, self.sheet, table_files.VERSION]
-        return hashlib.sha256(json.dumps(said).encode()).hexdigest()
 
 
 class Tables:
@@ -93,29 +64,37 @@ class Tables:
         with self._all.table_cache.use() as use:
             yield self._open(pinned, use, reach, seconds)
 
-    def facts(self, pinned: Pinned) -> Facts:
-        """Return what is known about a version, or find it out."""
-        known = self.known(pinned)
-        if known is None:
-            with self._all.table_cache.use() as use:
-                if Reading.of(pinned).is_direct:
-                    return self._inspected(pinned, use)
-                return self._converted(pinned, use)[1]
-        return known
+    def facts(self, blob: Blob) -> Facts:
+        """Return what is known about a content that is parquet, or find it out."""
+        return self._known(blob, PLAIN) or self._inspected(blob)
 
     def known(self, pinned: Pinned) -> Facts | None:
         """Return what is known about a version already."""
+        return self._known(pinned.blob, pinned.reading)
+
+    def files(self, blob: Blob, use: Use) -> list[Path]:
+        """Return the parquet files of a content as files of this machine: its parts, or itself."""
         with self._all.catalog.read() as tx:
-            found = rows.known(tx, pinned.blob.id, Reading.of(pinned).digest)
+            parts = [Blob(**row) for row in table_parts.of_blob(tx, blob.id)]
+        return [self._path(one) or self._materialised(one, use) for one in parts or [blob]]
+
+    def _known(self, blob: Blob, reading: Reading) -> Facts | None:
+        with self._all.catalog.read() as tx:
+            found = rows.known(tx, blob.id, reading.digest)
         return None if found is None else msgspec.json.decode(found, type=Facts)
 
     def _open(self, pinned: Pinned, use: Use, reach: Reach, seconds: float) -> Opened:
-        with self._all.catalog.read() as tx:
-            parts = [Blob(**row) for row in rows.parts_of(tx, pinned.version_id)]
-        if Reading.of(pinned).is_direct:
-            facts = self.known(pinned) or self._inspected(pinned, use)
+        if pinned.reading.is_direct:
+            with self._all.catalog.read() as tx:
+                # By the version: a table of several files may have become one since it was found.
+                parts = [Blob(**row) for row in table_parts.of_version(tx, pinned.version_id)]
+                row = table_parts.content(tx, pinned.version_id)
+            if row is None:
+                raise NotFoundError(f"version {pinned.number} of {pinned.key!r} was erased meanwhile")
+            blob = Blob(**row)
+            facts = self.facts(blob)
             if facts.is_plain:
-                files = [self._reached(one, use, reach, seconds) for one in parts or [pinned.blob]]
+                files = [self._reached(one, use, reach, seconds) for one in parts or [blob]]
                 return Opened(tuple(files), _schema(facts))
         path, facts = self._converted(pinned, use)
         return Opened((str(path),), _schema(facts))
@@ -136,7 +115,7 @@ class Tables:
 
     def _materialised(self, blob: Blob, use: Use) -> Path:
         use.require_room(blob.size)
-        return use.file(f"{_source(blob)}-bytes.parquet", lambda path: self._copy(blob, path))
+        return use.file(f"{source_of(blob)}-bytes.parquet", lambda path: self._copy(blob, path))
 
     def _copy(self, blob: Blob, path: Path) -> None:
         digest = hashlib.sha256()
@@ -149,7 +128,7 @@ class Tables:
 
     def _converted(self, pinned: Pinned, use: Use) -> tuple[Path, Facts]:
         """Return a version as a parquet file of our own, and what is known about it."""
-        reading, blob = Reading.of(pinned), pinned.blob
+        reading, blob = pinned.reading, pinned.blob
         known = self.known(pinned)
         found: list[Facts] = []
 
@@ -170,23 +149,22 @@ class Tables:
             )
             found.append(facts)
 
-        path = use.file(f"{_source(blob)}-{reading.digest}.parquet", convert)
+        path = use.file(f"{source_of(blob)}-{reading.digest}.parquet", convert)
         if found:
-            self._keep(pinned, found[0])
+            self._keep(blob, reading, found[0])
             return path, found[0]
         # Another one may have made the file, and not yet said what is in it; from the file all can be told but the notes.
         return path, known or self.known(pinned) or self._all.table_files.inspect(path)
 
-    def _inspected(self, pinned: Pinned, use: Use) -> Facts:
+    def _inspected(self, blob: Blob) -> Facts:
         """Find out what is in a parquet file: from its end, wherever it lies."""
-        blob = pinned.blob
         path = self._path(blob)
         if path is not None:
             facts = self._all.table_files.inspect(path)
         else:
             with self._end_of(blob) as path:
                 facts = self._all.table_files.inspect(path)
-        self._keep(pinned, facts)
+        self._keep(blob, PLAIN, facts)
         return facts
 
     @contextmanager
@@ -207,15 +185,18 @@ class Tables:
                 wanted = max(0, min(start, blob.size - 8 - int.from_bytes(file.read(4), "little")))
             yield Path(file.name)
 
-    def _keep(self, pinned: Pinned, facts: Facts) -> None:
-        document = msgspec.json.encode(facts).decode()
-        digest = Reading.of(pinned).digest
-        self._all.catalog.write(lambda tx: rows.keep(tx, pinned.blob.id, digest, document))
+    def _keep(self, blob: Blob, reading: Reading, facts: Facts) -> None:
+        self._all.catalog.write(lambda tx: rows.keep(tx, blob.id, reading.digest, document(facts)))
 
 
-def _source(blob: Blob) -> str:
+def source_of(blob: Blob) -> str:
     """Return what the names of files begin with that are made of a content."""
-    return blob.sha256 or "linked." + hashlib.sha256(blob.object.encode()).hexdigest()
+    return blob.sha256 or rows.linked_source(blob.object)
+
+
+def document(facts: Facts) -> str:
+    """Return what is known of a table as its row keeps it."""
+    return msgspec.json.encode(facts).decode()
 
 
 def _schema(facts: Facts) -> tuple[Column, ...]:

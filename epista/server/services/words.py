@@ -21,6 +21,7 @@ from epista.server.services.contents import known_to
 from epista.server.services.resources import Resources
 from epista.server.services.spans import Span
 from epista.server.services.versions import Fresh
+from epista.server.stores import table_parts
 
 
 def of_objects(
@@ -58,7 +59,10 @@ def of_objects(
 
 
 def of_blob(resources: Resources, key: str, blob: Mapping[str, Any], format: str, options: Mapping[str, Any]) -> str:
-    """Return the words of one content, which may lie in a store elsewhere."""
+    """Return the words of one content, which may lie in a store elsewhere; of a table of several files, those of the last."""
+    if blob["sha256"] is None and blob["root"] is None:
+        with resources.catalog.read() as tx:
+            blob = dict(table_parts.of_blob(tx, blob["id"])[-1])
     place = Span(blob["sha256"], blob["object"], blob["offset"], 0, blob["size"])
     while True:
         text = _words(resources, place, key, format, options)

@@ -73,7 +73,7 @@ _HEAD_COLUMNS: list[Any] = [
 
 # What listings show. Metadata may be a megabyte an asset, and a page has a thousand of them.
 _LIGHT_COLUMNS = [
-    *(column for column in _HEAD_COLUMNS if column.name not in ("versions", "root", "object")),
+    *(column for column in _HEAD_COLUMNS if column.name not in ("versions", "object")),
     *(column for column in versions.c if column.name not in ("meta", "options")),
 ]
 
@@ -179,6 +179,7 @@ _LISTED = (
         assets.c.experiment,
         versions.c.created_at,
         versions.c.author_id,
+        blobs.c.root,
     )
     .select_from(_contents(versions.c.id == assets.c.head_id))
     .where(assets.c.deleted_at.is_(None))
@@ -246,14 +247,15 @@ def _small_blobs(everything: bool) -> Select[Any]:
         select(blobs.c.id, blobs.c.sha256, blobs.c.size, blobs.c.object, blobs.c.offset)
         .join(versions, versions.c.blob_id == blobs.c.id)
         .join(assets, assets.c.id == versions.c.asset_id)
-        .where(_seen(everything), among(versions.c.uid, "uids"), blobs.c.size < bindparam("below"), blobs.c.root.is_(None))
+        .where(_seen(everything), among(versions.c.uid, "uids"), blobs.c.size < bindparam("below"))
+        .where(blobs.c.root.is_(None), blobs.c.sha256.is_not(None))
     )
 
 
 def small_blobs(
     tx: Connection, workspace_id: int, allowed: Collection[str] | None, uids: Sequence[str], below: int
 ) -> list[RowMapping]:
-    """Return the distinct blobs of less than *below* bytes of versions, as they lie in the store; not what is linked."""
+    """Return the distinct blobs of less than *below* bytes of versions, as they lie in the store; but no linked ones."""
     rows = tx.execute(_small_blobs(allowed is None), _by(workspace_id, allowed, uids=uids, below=below))
     found = {row["id"]: row for row in rows.mappings()}
     return sorted(found.values(), key=lambda row: (row["object"], row["offset"]))
@@ -608,7 +610,15 @@ def is_object_known(tx: Connection, object: str) -> bool:
 @cache
 def _blob_of(everything: bool) -> Select[Any]:
     return (
-        select(blobs, assets.c.key, assets.c.name, assets.c.deleted_at, versions.c.format, versions.c.uid)
+        select(
+            blobs,
+            assets.c.key,
+            assets.c.name,
+            assets.c.deleted_at,
+            versions.c.format,
+            versions.c.uid,
+            versions.c.id.label("version_id"),
+        )
         .join(versions, versions.c.blob_id == blobs.c.id)
         .join(assets, assets.c.id == versions.c.asset_id)
         .where(_seen(everything), versions.c.uid == bindparam("uid"))
@@ -727,7 +737,7 @@ def version_ids(tx: Connection, workspace_id: int, allowed: Collection[str] | No
 def versions_of(tx: Connection, asset_id: int, *, before: int | None, limit: int) -> list[RowMapping]:
     """Return versions of an asset, newest first: *limit* of them, or fewer where their metadata is large."""
     found = (
-        select(versions, blobs.c.sha256, blobs.c.size, users.c.name.label("author"))
+        select(versions, blobs.c.sha256, blobs.c.size, blobs.c.root, users.c.name.label("author"))
         .join(blobs, blobs.c.id == versions.c.blob_id)
         .join(users, users.c.id == versions.c.author_id)
         .where(versions.c.asset_id == asset_id)
@@ -750,7 +760,7 @@ def version_of(tx: Connection, asset_id: int, version: str) -> RowMapping | None
     is_number = version.isascii() and version.isdigit() and len(version) < 10
     by = versions.c.number == int(version) if is_number else versions.c.uid == version
     found = (
-        select(versions, blobs.c.sha256, blobs.c.size, users.c.name.label("author"))
+        select(versions, blobs.c.sha256, blobs.c.size, blobs.c.root, users.c.name.label("author"))
         .join(blobs, blobs.c.id == versions.c.blob_id)
         .join(users, users.c.id == versions.c.author_id)
         .where(versions.c.asset_id == asset_id, by)

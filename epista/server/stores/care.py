@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, RowMapping, and_, case, delete, exists, func, select, update
+from sqlalchemy import ColumnElement, Connection, RowMapping, and_, bindparam, case, delete, exists, func, or_, select, update
 
 from epista.server.stores import remains
 from epista.server.stores.assets import chunks, starting_with
@@ -17,8 +17,11 @@ from epista.server.stores.tables import (
     assets,
     batch_parts,
     batches,
+    blob_sources,
     blobs,
     replies,
+    table_facts,
+    table_parts,
     uploads,
     version_inputs,
     versions,
@@ -30,6 +33,8 @@ _VERSION = re.compile(rb"ve_[0-9A-Za-z]+")
 _MADE = re.compile(rb'\{"versions":(\[[0-9,]*\])\}')
 
 _READ_AT_ONCE = 100
+
+_HOLDERS = select(table_parts.c.blob_id).where(table_parts.c.part_id == bindparam("part"))
 
 
 def blobs_after(tx: Connection, after: int, limit: int) -> list[RowMapping]:
@@ -48,12 +53,12 @@ def keys_of_blob(tx: Connection, blob_id: int, limit: int, *, only_current: bool
         select(workspaces.c.name, assets.c.key, versions.c.number)
         .join(assets, assets.c.workspace_id == workspaces.c.id)
         .join(versions, versions.c.asset_id == assets.c.id)
-        .where(versions.c.blob_id == blob_id)
+        .where(or_(versions.c.blob_id == blob_id, versions.c.blob_id.in_(_HOLDERS)))
         .limit(limit)
     )
     if only_current:
         found = found.where(assets.c.head_id == versions.c.id, assets.c.deleted_at.is_(None))
-    return [f"{row.name}:{row.key}@{row.number}" for row in tx.execute(found)]
+    return [f"{row.name}:{row.key}@{row.number}" for row in tx.execute(found, {"part": blob_id})]
 
 
 def mark_damaged(tx: Connection, blob_id: int, at: int | None) -> None:
@@ -63,7 +68,10 @@ def mark_damaged(tx: Connection, blob_id: int, at: int | None) -> None:
 
 def _is_unneeded(before: int) -> ColumnElement[bool]:
     """The filter for blobs that no version needs, and that nobody sent again since *before*."""
-    needed = exists().where(versions.c.blob_id == blobs.c.id)
+    needed = or_(
+        exists().where(versions.c.blob_id == blobs.c.id),
+        exists().where(table_parts.c.part_id == blobs.c.id, table_parts.c.blob_id == versions.c.blob_id),
+    )
     fresh = exists().where(uploads.c.blob_id == blobs.c.id, uploads.c.at > before)
     return and_(~needed, ~fresh, blobs.c.created_at <= before)
 
@@ -112,8 +120,12 @@ def shares(tx: Connection, names: Sequence[str], before: int) -> dict[str, Share
 def forget(tx: Connection, blob_ids: Sequence[int]) -> None:
     """Remove the rows of blobs; what of them is left in packs is written down."""
     for some in chunks(blob_ids):
-        kept = select(blobs.c.sha256).where(blobs.c.id.in_(some), blobs.c.root.is_(None))
+        kept = select(blobs.c.sha256).where(blobs.c.id.in_(some), blobs.c.root.is_(None), blobs.c.sha256.is_not(None))
         remains.leave(tx, list(tx.execute(kept).scalars()))
+        # What is a part of a table that nothing needs goes before that table.
+        tx.execute(delete(table_parts).where(or_(table_parts.c.blob_id.in_(some), table_parts.c.part_id.in_(some))))
+        tx.execute(delete(blob_sources).where(or_(blob_sources.c.blob_id.in_(some), blob_sources.c.source_id.in_(some))))
+        tx.execute(delete(table_facts).where(table_facts.c.blob_id.in_(some)))
         tx.execute(delete(uploads).where(uploads.c.blob_id.in_(some)))
         tx.execute(delete(blobs).where(blobs.c.id.in_(some)))
 
@@ -152,7 +164,8 @@ class Piece(NamedTuple):
     """A blob as it lies in the store."""
 
     id: int
-    sha256: str
+    sha256: str | None
+    """None of a linked file that nobody has read whole, and of a table of several files."""
     object: str
     offset: int
     size: int
@@ -177,6 +190,11 @@ _CHOSEN = select(
     assets.c.deleted_at.is_not(None),
 ).join(assets, assets.c.id == versions.c.asset_id)
 
+_MADE_OF = (
+    (select(table_parts.c.part_id), table_parts.c.blob_id),
+    (select(blob_sources.c.source_id), blob_sources.c.blob_id),
+)
+
 _PIECES = select(blobs.c.id, blobs.c.sha256, blobs.c.object, blobs.c.offset, blobs.c.size)
 
 
@@ -195,12 +213,30 @@ def deleted_below(tx: Connection, workspace_id: int, folder: str) -> list[Chosen
 def needed_only_by(tx: Connection, chosen: Sequence[Chosen]) -> list[Piece]:
     """Return the blobs that no other version needs."""
     users = Counter(one.blob_id for one in chosen)
-    found: list[Piece] = []
+    alone: set[int] = set()
     for some in chunks(sorted(users)):
         counted = select(versions.c.blob_id, func.count()).where(versions.c.blob_id.in_(some)).group_by(versions.c.blob_id)
-        alone = [blob_id for blob_id, count in tx.execute(counted) if count == users[blob_id]]
-        found += [Piece(*row) for row in tx.execute(_PIECES.where(blobs.c.id.in_(alone)).order_by(blobs.c.id))]
-    return found
+        alone.update(blob_id for blob_id, count in tx.execute(counted) if count == users[blob_id])
+    # With a table go those of its files that are in no other one, and are no version themselves; likewise what it was made of.
+    below, new = set[int](), alone
+    while new:
+        found = [
+            set(tx.execute(ids.where(column.in_(some))).scalars()) for some in chunks(sorted(new)) for ids, column in _MADE_OF
+        ]
+        new = set[int]().union(*found) - alone - below
+        below |= new
+    doomed: set[int] = set()
+    for some in chunks(sorted(alone | below)):
+        tables = select(table_parts.c.part_id, table_parts.c.blob_id).where(table_parts.c.part_id.in_(some))
+        held = {part for part, table in tx.execute(tables) if table not in alone}
+        pointed = select(versions.c.blob_id).where(versions.c.blob_id.in_(some)).distinct()
+        held |= set(tx.execute(pointed).scalars()) - alone
+        doomed |= set(some) - held
+    return [
+        Piece(*row)
+        for some in chunks(sorted(doomed))
+        for row in tx.execute(_PIECES.where(blobs.c.id.in_(some)).order_by(blobs.c.id))
+    ]
 
 
 def lying_in(tx: Connection, names: Collection[str]) -> list[Piece]:

@@ -1,23 +1,18 @@
-"""Rows of what is known about tables, and of the files that some of them are made of."""
+"""Rows of what is known about contents that are tables."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from typing import Any
+import hashlib
+from collections.abc import Sequence
 
-from sqlalchemy import Connection, RowMapping, bindparam, insert, select
+from sqlalchemy import Connection, bindparam, insert, select
 
-from epista.server.stores.tables import blobs, table_facts, table_parts, versions
+from epista.server.stores.assets import chunks
+from epista.server.stores.tables import blobs, table_facts
 
 _FACTS = select(table_facts.c.document).where(
     table_facts.c.blob_id == bindparam("blob"), table_facts.c.reading == bindparam("read_as")
 )
-_PARTS = (
-    select(*(blobs.c[name] for name in ("id", "sha256", "size", "object", "offset", "root")))
-    .join(table_parts, table_parts.c.part_id == blobs.c.id)
-    .order_by(table_parts.c.position)
-)
-_OF_VERSION = _PARTS.join(versions, versions.c.blob_id == table_parts.c.blob_id).where(versions.c.id == bindparam("version"))
 
 
 def known(tx: Connection, blob_id: int, reading: str) -> str | None:
@@ -33,16 +28,17 @@ def keep(tx: Connection, blob_id: int, reading: str, document: str) -> None:
         tx.execute(insert(table_facts).values(blob_id=blob_id, reading=reading, document=document))
 
 
-def parts_of(tx: Connection, version_id: int) -> list[RowMapping]:
-    """Return the files of a version that has several, in their order; none for one that is a file itself."""
-    return list(tx.execute(_OF_VERSION, {"version": version_id}).mappings())
-
-
-def unknown(tx: Connection, sha256: Collection[str]) -> set[str]:
-    """Return those of the contents that the lab does not know any more."""
-    found: set[Any] = set()
-    wanted = sorted(sha256)
-    for start in range(0, len(wanted), 500):
-        some = wanted[start : start + 500]
+def unknown(tx: Connection, sources: Sequence[str]) -> set[str]:
+    """Return those of *sources* that are no contents of the lab, each its sha256, or what `linked_source` gives."""
+    found: set[str | None] = set()
+    for some in chunks(sources):
         found.update(tx.execute(select(blobs.c.sha256).where(blobs.c.sha256.in_(some))).scalars())
-    return set(wanted) - found
+    if any(one not in found for one in sources):
+        linked = select(blobs.c.object).where(blobs.c.root.is_not(None), blobs.c.sha256.is_(None))
+        found.update(map(linked_source, tx.execute(linked).scalars()))
+    return {one for one in sources if one not in found}
+
+
+def linked_source(object: str) -> str:
+    """Return what a linked file is called of which nobody knows the sha256."""
+    return "linked." + hashlib.sha256(object.encode()).hexdigest()

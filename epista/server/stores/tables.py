@@ -117,7 +117,7 @@ blobs = Table(
     "blobs",
     metadata,
     Column("id", Integer, primary_key=True),
-    # Null while nobody has read the whole of a linked file.
+    # Null while nobody has read the whole of a linked file, and of manifests of tables.
     Column("sha256", Text),
     Column("size", Integer, nullable=False),
     # The store's object that holds the bytes, and where in it they begin; of a linked file its root, version and path.
@@ -316,13 +316,23 @@ activity_queries = Table(
     sqlite_with_rowid=False,
 )
 
-# The parquet files of a table of several. `blob_id` is its manifest: a list of their sha256s, which only the server writes.
+# The parquet files of a table of several. `blob_id` is its manifest: a list of their sha256s, which only the server writes, and
+# which has no sha256 of its own in its row, so that no bytes that anybody sends can be taken for it.
 table_parts = Table(
     "table_parts",
     metadata,
     Column("blob_id", ForeignKey("blobs.id"), primary_key=True),
     Column("position", Integer, primary_key=True),
     Column("part_id", ForeignKey("blobs.id"), nullable=False, index=True),
+    sqlite_with_rowid=False,
+)
+
+# What the server made a content from, all of which stands in it too: a purge of the one erases the other, if nothing needs that.
+blob_sources = Table(
+    "blob_sources",
+    metadata,
+    Column("blob_id", ForeignKey("blobs.id"), primary_key=True),
+    Column("source_id", ForeignKey("blobs.id"), primary_key=True, index=True),
     sqlite_with_rowid=False,
 )
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from sqlalchemy import Column, Connection, RowMapping, bindparam, exists, func, not_, select, update
+from sqlalchemy import Column, Connection, RowMapping, and_, bindparam, exists, func, not_, or_, select, update
 
 from epista.server.stores.assets import visible
 from epista.server.stores.dialects import among
-from epista.server.stores.tables import assets, blobs, versions, workspaces
+from epista.server.stores.tables import assets, blobs, table_parts, versions, workspaces
 
 _COUNTED = [workspaces.c[name] for name in ("name", "stored_bytes", "assets", "versions", "max_bytes", "max_assets")]
 
@@ -28,7 +28,15 @@ _HERE = (
     .where(versions.c.blob_id == blobs.c.id, versions.c.asset_id == assets.c.id)
     .where(assets.c.workspace_id == bindparam("workspace_id"))
 )
-_FRESH_BYTES = select(func.sum(blobs.c.size)).where(among(blobs.c.id, "ids"), blobs.c.root.is_(None), not_(_HERE))
+_IN_TABLE = (
+    exists()
+    .where(table_parts.c.part_id == blobs.c.id, versions.c.blob_id == table_parts.c.blob_id)
+    .where(versions.c.asset_id == assets.c.id, assets.c.workspace_id == bindparam("workspace_id"))
+)
+_KEPT = and_(blobs.c.root.is_(None), blobs.c.sha256.is_not(None))
+"""What takes room: no linked files, and of tables of several files those."""
+_FRESH_BYTES = select(func.sum(blobs.c.size)).where(among(blobs.c.id, "ids"), _KEPT, not_(_HERE), not_(_IN_TABLE))
+_PARTS = select(table_parts.c.part_id).where(among(table_parts.c.blob_id, "ids"))
 
 _OF_WORKSPACE = select(*_COUNTED).where(workspaces.c.id == bindparam("workspace_id"))
 
@@ -36,8 +44,10 @@ _HELD = select(blobs.c.sha256).where(blobs.c.root.is_(None), among(blobs.c.sha25
 
 
 def fresh_bytes(tx: Connection, workspace_id: int, blob_ids: Collection[int]) -> int:
-    """Return the size of those contents that no version of the workspace has yet; what is linked takes no room."""
-    return int(tx.execute(_FRESH_BYTES, {"workspace_id": workspace_id, "ids": sorted(set(blob_ids))}).scalar() or 0)
+    """Return the size of those contents, and of their parts, that no version of the workspace has; linked ones take no room."""
+    ids = sorted(set(blob_ids))
+    ids += tx.execute(_PARTS, {"ids": ids}).scalars()
+    return int(tx.execute(_FRESH_BYTES, {"workspace_id": workspace_id, "ids": ids}).scalar() or 0)
 
 
 def held(tx: Connection, workspace_id: int, sha256: Sequence[str]) -> set[str]:
@@ -64,7 +74,7 @@ def of_lab(tx: Connection) -> list[RowMapping]:
 
 def contents(tx: Connection) -> tuple[int, int]:
     """Return how many contents the lab keeps itself, and their bytes."""
-    counted = select(func.count(), func.coalesce(func.sum(blobs.c.size), 0)).where(blobs.c.root.is_(None))
+    counted = select(func.count(), func.coalesce(func.sum(blobs.c.size), 0)).where(_KEPT)
     count, size = tx.execute(counted.select_from(blobs)).one()
     return int(count), int(size)
 
@@ -78,7 +88,8 @@ def recounted(tx: Connection, workspace_id: int, allowed: Collection[str] | None
     """Count what is visible of a workspace anew: stored bytes, live assets and versions."""
     seen = visible(workspace_id, allowed)
     needed = select(versions.c.blob_id).join(assets, assets.c.id == versions.c.asset_id).where(seen)
-    sizes = select(func.coalesce(func.sum(blobs.c.size), 0)).where(blobs.c.id.in_(needed), blobs.c.root.is_(None))
+    parts = select(table_parts.c.part_id).where(table_parts.c.blob_id.in_(needed))
+    sizes = select(func.coalesce(func.sum(blobs.c.size), 0)).where(or_(blobs.c.id.in_(needed), blobs.c.id.in_(parts)), _KEPT)
     stored = tx.execute(sizes).scalar_one()
     live = tx.execute(select(func.count()).select_from(assets).where(seen, assets.c.deleted_at.is_(None))).scalar_one()
     of_assets = select(func.count()).select_from(versions.join(assets, assets.c.id == versions.c.asset_id)).where(seen)

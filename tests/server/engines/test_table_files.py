@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from epista.contract.errors import FormatError, IntegrityError, TooLargeError, UnreadableError
-from epista.server.engines.table_files import Facts
+from epista.server.engines.table_files import Column, Facts
 from epista.server.engines.tables import TableFiles
 from tests.makers import sha256
 
@@ -239,9 +239,10 @@ def test_files_are_joined_by_name(engine: TableFiles, tmp_path: Path) -> None:
     one, other, into = (tmp_path / name for name in ("one", "other", "into"))
     pq.write_table(pa.table({"a": pa.array([1, 2], pa.int32()), "b": ["x", "y"]}), one)
     pq.write_table(pa.table({"c": [1.5], "a": pa.array([2**40])}), other)
-    schema = pa.schema([("a", pa.int64()), ("b", pa.string()), ("c", pa.float64())])
+    columns = [Column(name="a", type="int64"), Column(name="b", type="string"), Column(name="c", type="double")]
+    schemas = [*engine.inspect(one).schemas, *engine.inspect(other).schemas]
 
-    facts = engine.join([one, other], arrow=schema.serialize().to_pybytes(), into=into)
+    facts = engine.join([one, other], columns=columns, schemas=schemas, into=into)
 
     assert facts.rows == 3
     assert pq.read_table(into).to_pylist() == [
@@ -249,9 +250,9 @@ def test_files_are_joined_by_name(engine: TableFiles, tmp_path: Path) -> None:
         {"a": 2, "b": "y", "c": None},
         {"a": 2**40, "b": None, "c": 1.5},
     ]
-    narrow = pa.schema([("a", pa.int8())]).serialize().to_pybytes()
+    narrow = [Column(name="a", type="int8")]
     with pytest.raises(FormatError, match="column 'a' does not fit int8"):
-        engine.join([other], arrow=narrow, into=tmp_path / "narrow")
+        engine.join([other], columns=narrow, schemas=schemas, into=tmp_path / "narrow")
 
 
 def test_bytes_that_are_not_what_was_recorded_are_not_read(engine: TableFiles, tmp_path: Path) -> None:

@@ -87,6 +87,14 @@ def upgrade() -> None:
     )
     op.create_index("ix_table_parts_part_id", "table_parts", ["part_id"])
     op.create_table(
+        "blob_sources",
+        sa.Column("blob_id", Integer, sa.ForeignKey("blobs.id"), nullable=False),
+        sa.Column("source_id", Integer, sa.ForeignKey("blobs.id"), nullable=False),
+        sa.PrimaryKeyConstraint("blob_id", "source_id"),
+        sqlite_with_rowid=False,
+    )
+    op.create_index("ix_blob_sources_source_id", "blob_sources", ["source_id"])
+    op.create_table(
         "table_facts",
         sa.Column("blob_id", Integer, sa.ForeignKey("blobs.id"), nullable=False),
         sa.Column("reading", Text, nullable=False),
