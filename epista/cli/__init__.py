@@ -11,6 +11,7 @@ from typing import NoReturn
 import click
 
 from epista.cli import (
+    append,
     audit,
     auth,
     backup,
@@ -73,6 +74,7 @@ SECTIONS: dict[str, tuple[click.Command, ...]] = {
         search.search,
         pull.pull,
         put.put,
+        append.append,
         link.link,
         uploads.uploads,
         cp.cp,

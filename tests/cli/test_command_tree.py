@@ -12,6 +12,7 @@ from tests.cli.conftest import Run
 
 TREE = """
 epista --help --lab --version --workspace
+epista append KEY PATH --expect --help --json --lab --workspace
 epista audit --action --actor --help --json --lab --limit --of-lab --target --verify --workspace
 epista auth --help
 epista auth login [LINK] --api-url --help --token --workspace

@@ -108,6 +108,8 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     notes: list[str] = []
     """What was assumed, in sentences."""
     files: list[File] = []
+    """Each of them; all together as one, where they would be very many statistics."""
+    file_count: int = 1
     schemas: list[bytes] = []
     """Those of its files, as Arrow writes them, each once."""
     is_plain: bool = True

@@ -25,7 +25,7 @@ from epista.server.engines.table_files import Column, Facts
 from epista.server.services import joins, packs
 from epista.server.services.contents import known_to
 from epista.server.services.objects import Objects, as_draft
-from epista.server.services.readings import PLAIN
+from epista.server.services.readings import PLAIN, together
 from epista.server.services.resources import Resources
 from epista.server.services.table_names import Blob
 from epista.server.services.tables import Tables, document
@@ -194,7 +194,8 @@ class Appends:
         whole = Facts(
             columns=columns,
             rows=old.rows + new.rows,
-            files=[*old.files, *new.files],
+            files=together(columns, [*old.files, *new.files]),
+            file_count=old.file_count + new.file_count,
             schemas=list(dict.fromkeys([*old.schemas, *new.schemas])),
         )
         return _Plan(files, whole, added, new.rows)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from epista.contract import formats
 from epista.contract import tables as wire
 from epista.server.engines import table_files
-from epista.server.engines.table_files import Facts, Statistics
+from epista.server.engines.table_files import Column, Facts, File, Statistics
 
 WORKBOOKS = frozenset(("xlsx", "xls"))
 """Formats of several tables, of which one is named by its sheet."""
@@ -46,6 +46,9 @@ class Reading:
         return hashlib.sha256(json.dumps([*said, table_files.VERSION]).encode()).hexdigest()
 
 
+MOST_STATISTICS = 2000
+"""Of how many files and columns statistics are kept one by one."""
+
 PLAIN = Reading("parquet", False, "{}")
 """How parquet is read."""
 
@@ -58,9 +61,17 @@ def table(facts: Facts) -> wire.Table:
             for one in facts.columns
         ),
         rows=facts.rows,
-        files=max(1, len(facts.files)),
+        files=facts.file_count,
         notes=tuple(facts.notes),
     )
+
+
+def together(columns: Sequence[Column], files: Sequence[File]) -> list[File]:
+    """Return files as they are, or as one, where they would be more statistics than should be kept with every version."""
+    if len(files) * len(columns) <= MOST_STATISTICS:
+        return list(files)
+    merged = {one.name: Statistics(**_merged([file.columns.get(one.name) for file in files])) for one in columns}
+    return [File(rows=sum(file.rows for file in files), columns=merged)]
 
 
 def _merged(files: list[Statistics | None]) -> dict[str, Any]:

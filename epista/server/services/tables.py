@@ -30,7 +30,9 @@ from epista.server.stores import table_parts
 from epista.server.stores.table_cache import Use
 
 Reach = Literal["files", "links", "cluster"]
-"""What an engine can read: files of this machine; addresses in the store too; what a cluster of machines reaches."""
+"""
+What an engine can read: files of this machine; addresses in the store, too; or, in a cluster, what its settings say of both.
+"""
 
 _MEDIA_TYPE = formats.BY_NAME["parquet"].media_type
 
@@ -103,7 +105,7 @@ class Tables:
         """Return where an engine reads the bytes of a parquet file."""
         if (path := self._path(blob)) is not None:
             return str(path)
-        if reach == "links" and blob.root is None and blob.offset == 0:
+        if reach != "files" and blob.root is None and blob.offset == 0:
             link = self._all.blobs.link(blob.object, name="table.parquet", media_type=_MEDIA_TYPE, seconds=int(seconds))
             if link is not None:
                 return link

@@ -156,6 +156,28 @@ def test_other_options_are_another_table(api: Api, resources: Resources, tables:
     assert len(cached(resources)) == 2
 
 
+def test_a_type_is_corrected_by_putting_the_file_again_without_moving_bytes(
+    http_ws: Any, resources: Resources, tables: Tables, tmp_path: Path
+) -> None:
+    file = tmp_path / "plate.csv"
+    file.write_text("well,count\n1,7\n2,8\n")
+    first = http_ws.put_file("EXP-1/plate.csv", file)
+    with tables.opened(pinned(resources, "plate"), reach="files", seconds=60) as opened:
+        assert [column.type for column in opened.schema] == ["int64", "int64"]
+    assert [column.type for column in http_ws.get("EXP-1/plate.csv").table.columns] == ["int64", "int64"]
+
+    again = http_ws.put_file("EXP-1/plate.csv", file, dtype={"well": "string"})
+
+    assert (again.number, again.sha256) == (2, first.sha256)
+    assert again.version != first.version
+    assert http_ws.get("EXP-1/plate.csv").table is None
+    with tables.opened(pinned(resources, "plate"), reach="files", seconds=60) as opened:
+        assert read(opened) == [{"well": "1", "count": 7}, {"well": "2", "count": 8}]
+    assert http_ws("EXP-1/plate.csv")["well"].tolist() == ["1", "2"]
+    assert http_ws.get("EXP-1/plate.csv").table.columns[0].type == "string"
+    assert len({blob.object for blob in resources.blobs.objects()}) == 1
+
+
 def test_packed_and_odd_parquet_is_made_readable(http_ws: Any, resources: Resources, tables: Tables) -> None:
     http_ws.put_file("EXP-1/", _written(resources, "odd.parquet", pa.table([[1], [2]], names=["a", "A"])))
     http_ws.put_file("EXP-1/", _written(resources, "packed.parquet", pa.table([[1], [2]], names=["a", "b"])))
