@@ -35,6 +35,8 @@ HEAD_ROWS = 1000
 
 _SAMPLE_BYTES = 64 * 1024
 
+_PIECE_BYTES = 16 * 1024**2
+
 
 class TextTable(NamedTuple):
     """A table as read from text."""
@@ -79,14 +81,15 @@ def read(
     cells = _cells(body, sep, na)
     decimal = decimal or (_decimal(cells, sep))
     names, skipped, columns = _named(cells, header, decimal)
+    # From here on each column of text goes when its values are there.
+    del cells
     types = _types(names, dtype)
     for position, name in enumerate(names):
-        column = columns[position]
-        if name not in types:
-            columns[position] = _inferred(column, decimal)
-            continue
         try:
-            columns[position] = _declared(column, types[name], decimal, na)
+            if name in types:
+                columns[position] = _declared(columns[position], types[name], decimal, na)
+            else:
+                columns[position] = _inferred(columns[position], decimal)
         except _MisfitError as misfit:
             line = text[:start].count(b"\n") + _line(body, sep, misfit.row + skipped)
             raise UnreadableError(
@@ -151,7 +154,7 @@ def _decoded(data: bytes, encoding: str | None) -> tuple[bytes, list[str]]:
             notes.append("not UTF-8; read as cp1252 (Windows, Western Europe)")
     try:
         if codecs.lookup(encoding).name in ("utf-8", "utf-8-sig", "ascii"):
-            data.decode(encoding)  # only to know that it is
+            _check(data, encoding)
             return data.removeprefix(codecs.BOM_UTF8), notes
         return data.decode(encoding).removeprefix("\ufeff").encode(), notes
     except UnicodeError as error:
@@ -171,10 +174,18 @@ def _encoding(data: bytes) -> str:
                 return encoding
         raise UnreadableError("no text: it has zero bytes")
     try:
-        data.decode()
+        _check(data, "utf-8")
     except UnicodeDecodeError:
         return "cp1252"
     return "utf-8"
+
+
+def _check(data: bytes, encoding: str) -> None:
+    """Make sure that *data* is text in *encoding*, without having all of it in memory once more."""
+    decoder, whole = codecs.getincrementaldecoder(encoding)(), memoryview(data)
+    for start in range(0, len(data), _PIECE_BYTES):
+        decoder.decode(whole[start : start + _PIECE_BYTES])
+    decoder.decode(b"", final=True)
 
 
 def _start(text: bytes, *, keep_blank: bool) -> int:

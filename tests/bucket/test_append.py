@@ -132,28 +132,28 @@ def test_columns_go_by_name_and_types_widen(ws: epista.Workspace) -> None:
     ],
     ids=["text", "time zone", "case", "others", "unsigned"],
 )
-def test_what_does_not_fit_is_refused_and_changes_nothing(ws: epista.Workspace, rows: dict[str, Any], said: str) -> None:
+def test_what_does_not_fit_is_refused_and_changes_nothing(http_ws: epista.Workspace, rows: dict[str, Any], said: str) -> None:
     key = "EXP-1/counts.parquet"
-    before = ws.put(key, pd.DataFrame({"a": [1], "when": pd.to_datetime(["2026-01-01"])}))
+    before = http_ws.put(key, pd.DataFrame({"a": [1], "when": pd.to_datetime(["2026-01-01"])}))
 
     with pytest.raises(FormatError, match=said):
-        ws.append(key, pd.DataFrame(rows))
+        http_ws.append(key, pd.DataFrame(rows))
 
-    assert ws.get(key).version == before.version
+    assert http_ws.get(key).version == before.version
 
 
-def test_only_parquet_is_appended_to(ws: epista.Workspace) -> None:
-    ws.put("EXP-1/counts.csv", frame(0, 1))
-    ws.put_file("EXP-1/plain", __file__, format="text")
+def test_only_parquet_is_appended_to(http_ws: epista.Workspace) -> None:
+    http_ws.put("EXP-1/counts.csv", frame(0, 1))
+    http_ws.put_file("EXP-1/plain", __file__, format="text")
 
     for key in ("EXP-1/counts.csv", "EXP-1/new.csv", "EXP-1/new.parquet.gz"):
         with pytest.raises(FormatError, match="Parquet"):
-            ws.append(key, frame(1, 2))
+            http_ws.append(key, frame(1, 2))
     with pytest.raises(FormatError, match="is text"):
-        ws.append("EXP-1/plain", frame(1, 2))
+        http_ws.append("EXP-1/plain", frame(1, 2))
     with pytest.raises(FormatError, match="parquet takes a pandas"):
-        ws.append("EXP-1/counts.parquet", 7)
-    assert sorted(ws.keys()) == ["EXP-1/counts.csv", "EXP-1/plain"]
+        http_ws.append("EXP-1/counts.parquet", 7)
+    assert sorted(http_ws.keys()) == ["EXP-1/counts.csv", "EXP-1/plain"]
 
 
 def test_an_append_may_be_conditional(ws: epista.Workspace) -> None:
@@ -200,6 +200,27 @@ def test_the_first_rows_of_all_who_append_at_once_are_kept(open_workspace: Opene
     with ThreadPoolExecutor(4) as pool:
         assert sorted(pool.map(append, range(4))) == [1, 2, 3, 4]
     assert sorted(open_workspace()("EXP-1/counts.parquet")["n"]) == [0, 1, 2, 3]
+
+
+def test_who_reads_and_who_appends_at_once_do_not_disturb_each_other(open_workspace: Opened) -> None:
+    first = open_workspace()
+    first.append("EXP-1/counts.parquet", frame(0, 1))
+
+    def append(number: int) -> list[int]:
+        open_workspace().append("EXP-1/counts.parquet", frame(number, number + 1))
+        return []
+
+    def read(_: int) -> list[int]:
+        found: list[int] = open_workspace()("EXP-1/counts.parquet")["n"].tolist()
+        return found
+
+    with ThreadPoolExecutor(4) as pool:
+        works = [pool.submit(read if number % 2 else append, number) for number in range(1, 17)]
+        found = [one.result() for one in works]
+
+    assert sorted(first("EXP-1/counts.parquet")["n"]) == [0, *range(2, 17, 2)]
+    assert all(0 in rows for rows in found if rows)
+    assert [len(first.deserialize("EXP-1/counts.parquet", version=number)) for number in range(1, 10)] == list(range(1, 10))
 
 
 def test_what_is_known_of_the_columns_is_told(ws: epista.Workspace) -> None:
@@ -277,17 +298,17 @@ def test_a_document_that_looks_like_a_list_of_files_is_a_document(ws: epista.Wor
     assert len(ws("EXP-2/counts.parquet")) == 2
 
 
-def test_bytes_that_are_no_parquet_are_not_appended(ws: epista.Workspace) -> None:
+def test_bytes_that_are_no_parquet_are_not_appended(http_ws: epista.Workspace) -> None:
     from epista.client.transfer import upload
     from epista.client.transfer.progress import Progress
     from epista.contract.tables import AppendRows
 
-    ws.put("EXP-1/counts.parquet", frame(0, 1))
+    http_ws.put("EXP-1/counts.parquet", frame(0, 1))
     for key in ("EXP-1/counts.parquet", "EXP-1/new.parquet"):
-        sha256 = upload.send_bytes(ws, b"no parquet", Progress())
+        sha256 = upload.send_bytes(http_ws, b"no parquet", Progress())
         with pytest.raises(UnreadableError):
-            ws.wire.call("tables.append", AppendRows(workspace=ws.name, key=key, sha256=sha256), reply=epista.Asset)
-        unknown = AppendRows(workspace=ws.name, key=key, sha256="0" * 64)
+            http_ws.wire.call("tables.append", AppendRows(workspace=http_ws.name, key=key, sha256=sha256), reply=epista.Asset)
+        unknown = AppendRows(workspace=http_ws.name, key=key, sha256="0" * 64)
         with pytest.raises((NotFoundError, IntegrityError)):
-            ws.wire.call("tables.append", unknown, reply=epista.Asset)
-    assert ws.keys() == ["EXP-1/counts.parquet"]
+            http_ws.wire.call("tables.append", unknown, reply=epista.Asset)
+    assert http_ws.keys() == ["EXP-1/counts.parquet"]

@@ -35,6 +35,9 @@ ROW_GROUP_ROWS = 512 * 1024
 ROW_GROUP_BYTES = 64 * 1024**2
 """What a row group of a written file has at most, roughly: it is in memory at once."""
 
+TOO_LARGE = "put it as Parquet; or whoever runs the server can allow more: table_memory_bytes, table_seconds, table_cache_bytes"
+"""What to do about a table that cannot be converted."""
+
 MAX_COLUMNS = 10_000
 """How many columns a table may have."""
 
@@ -554,10 +557,10 @@ def _work(data: bytes) -> bytes:
     except EpistaError as error:
         problem: EpistaError = error
     except (MemoryError, pa.ArrowMemoryError):
-        problem = TooLargeError("the table needs more memory than the server gives one", hint="put it as Parquet")
+        problem = TooLargeError("the table needs more memory than the server gives one", hint=TOO_LARGE)
     except OSError as error:
         if error.errno == errno.EFBIG:
-            problem = TooLargeError("the table is larger than the server keeps for queries", hint="put it as Parquet")
+            problem = TooLargeError("the table is larger than the server keeps for queries", hint=TOO_LARGE)
         elif error.errno in (errno.ENOSPC, errno.EDQUOT):
             problem = StorageFullError("there is no room on the server's disk to convert the table")
         else:

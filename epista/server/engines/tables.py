@@ -100,11 +100,11 @@ def _asked(sandbox: Sandbox, job: Job, seconds: float) -> Facts:
         said = msgspec.msgpack.decode(reply, type=Reply)
     except NoReplyError as problem:
         if problem.reason == "timeout":
-            raise TooLargeError(f"the table could not be read within {seconds:g} s", hint="put it as Parquet") from problem
+            raise TooLargeError(f"the table could not be read within {seconds:g} s", hint=table_files.TOO_LARGE) from problem
         if problem.reason == "crash":
             raise TooLargeError(
                 "the table could not be read: it needs more memory than the server gives one, or is damaged",
-                hint="put it as Parquet",
+                hint=table_files.TOO_LARGE,
             ) from problem
         raise UnavailableError("too many tables are being read just now", hint="try again in a moment") from problem
     if said.failed is not None:
