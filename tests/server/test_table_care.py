@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,13 @@ import pytest
 
 import epista
 from epista.client import audit, usage
-from epista.contract.errors import QuotaError
-from epista.server.app import blob_store
+from epista.contract.errors import ConflictError, QuotaError, StorageFullError
+from epista.server.access.actors import Actor, Request
+from epista.server.app import blob_store, resources_of
 from epista.server.config import Config
-from epista.server.services import appends, lab
+from epista.server.engines.tables import TableFiles
+from epista.server.services import appends, joins, lab
+from epista.server.stores import moments, table_parts
 from tests.makers import Api, Clock, Server
 
 KEY = "EXP-1/counts.parquet"
@@ -294,3 +298,71 @@ def test_a_linked_table_is_copied_before_rows_are_added(tmp_path: Path) -> None:
 
         assert numbers(ws) == list(range(5))
         assert pd.api.types.is_integer_dtype(ws(KEY)["n"])
+
+
+def test_a_table_that_cannot_be_joined_stays_what_it_was(
+    ws: epista.Workspace, api: Api, placed: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for start in range(2):
+        ws.append(KEY, rows(start, start + 1))
+    before = contents(placed)
+
+    def full(*_: Any, **__: Any) -> Any:
+        raise StorageFullError("there is no room")
+
+    monkeypatch.setattr(TableFiles, "join", full)
+    with pytest.raises(StorageFullError):
+        ws(KEY)
+    answer = api.call("GET", f"~/versions/{ws.get(KEY).version}/content")
+    monkeypatch.undo()
+
+    assert (answer.status_code, answer.json()["code"]) == (507, "storage_full")
+    assert contents(placed) == before
+    assert numbers(ws) == [0, 1]
+
+
+def test_an_append_that_fails_leaves_nothing(ws: epista.Workspace, placed: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    ws.append(KEY, pa.table({"n": pa.array([1], pa.int32())}))
+    ws.append(KEY, pa.table({"n": pa.array([2], pa.int32())}))
+    wider = pa.table({"n": pa.array([2**40])})
+    before, versions = contents(placed), ws.versions(KEY)
+
+    def refuse(*_: Any, **__: Any) -> Any:
+        raise ConflictError("not now")
+
+    # The new files are in the store by then: the rows of the table in the wider type, and the list.
+    monkeypatch.setattr(table_parts, "add", refuse)
+    with pytest.raises(ConflictError, match="not now"):
+        ws.append(KEY, wider)
+    monkeypatch.undo()
+
+    left = contents(placed)
+    assert {object: left[object] for object in before} == before
+    assert [pq.read_table(io.BytesIO(left[object])).to_pylist() for object in left.keys() - before.keys()] == [[{"n": 2**40}]]
+    assert [one.id for one in ws.versions(KEY)] == [one.id for one in versions]
+    assert ws.append(KEY, wider).number == 3
+    assert numbers(ws) == [1, 2, 2**40]
+
+
+def test_two_servers_that_join_one_table_make_one_file(ws: epista.Workspace, placed: Config) -> None:
+    for start in range(3):
+        ws.append(KEY, rows(start, start + 1))
+    servers = [resources_of(placed, moments.now) for _ in range(2)]
+    for one in servers:
+        one.catalog.open()
+    with servers[0].catalog.read() as tx:
+        (version,) = table_parts.in_parts(tx, more_than=1, limit=10)
+    request = Request(id="r", endpoint="tables.join")
+    actor = Actor(user_id=1, user="manager", is_lab_admin=False, scopes=frozenset({"read"}), request=request)
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(lambda one: joins.join(one, actor, version), servers))
+
+    for one in servers:
+        one.table_files.close()
+        one.catalog.close()
+    found = ws.get(KEY)
+    assert found.sha256
+    assert numbers(ws) == [0, 1, 2]
+    # Three files that were sent, the list of the second version, and the one file of the third.
+    assert len(contents(placed)) == 5

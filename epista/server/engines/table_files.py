@@ -38,12 +38,13 @@ ROW_GROUP_BYTES = 64 * 1024**2
 TOO_LARGE = "put it as Parquet; or whoever runs the server can allow more: table_memory_bytes, table_seconds, table_cache_bytes"
 """What to do about a table that cannot be converted."""
 
-MAX_COLUMNS = 10_000
+MAX_COLUMNS = 65_536
 """How many columns a table may have."""
 
 _BATCH_ROWS = 64 * 1024
 _MAX_TOLD_CHARACTERS = 100
 _MOST_STATISTICS = 200_000
+_MOST_COLUMNS_WITH_STATISTICS = 2000
 
 
 class Inspect(msgspec.Struct, frozen=True, kw_only=True, tag=True):
@@ -189,7 +190,8 @@ def _statistics(file: Any) -> File:
     metadata = file.metadata
     found: dict[str, Statistics] = {}
     flat = {field.name for field in file.schema_arrow if not field.type.num_fields}
-    if metadata.num_row_groups * metadata.num_columns <= _MOST_STATISTICS:
+    few = metadata.num_columns <= _MOST_COLUMNS_WITH_STATISTICS
+    if few and metadata.num_row_groups * metadata.num_columns <= _MOST_STATISTICS:
         for position in range(metadata.num_columns):
             if (name := metadata.schema.column(position).path) in flat:
                 groups = [metadata.row_group(group).column(position) for group in range(metadata.num_row_groups)]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -34,6 +35,9 @@ Reach = Literal["files", "links", "cluster"]
 What an engine can read: files of this machine; addresses in the store, too; or, in a cluster, what its settings say of both.
 """
 
+LOOK_SECONDS = 3600.0
+"""How often a server looks whether files that it made for queries are of contents that are there no more."""
+
 _MEDIA_TYPE = formats.BY_NAME["parquet"].media_type
 
 _TAIL_BYTES = 64 * 1024
@@ -53,6 +57,7 @@ class Tables:
 
     def __init__(self, resources: Resources) -> None:
         self._all = resources
+        self._look_at = 0.0
 
     @contextmanager
     def opened(self, pinned: Pinned, *, reach: Reach, seconds: float) -> Iterator[Opened]:
@@ -63,8 +68,21 @@ class Tables:
             UnreadableError: it is no such table; ``details`` may have line and column.
             FormatError, TooLargeError, IntegrityError, MissingExtraError: as they say.
         """
+        self._drop_unknown()
         with self._all.table_cache.use() as use:
             yield self._open(pinned, use, reach, seconds)
+
+    def _drop_unknown(self) -> None:
+        """Remove from time to time what was made of contents that were purged, maybe by another server."""
+        if (now := time.monotonic()) < self._look_at:
+            return
+        self._look_at = now + LOOK_SECONDS
+
+        def unknown(sources: list[str]) -> set[str]:
+            with self._all.catalog.read() as tx:
+                return rows.unknown(tx, sources)
+
+        self._all.table_cache.drop(unknown)
 
     def facts(self, blob: Blob) -> Facts:
         """Return what is known about a content that is parquet, or find it out."""

@@ -136,6 +136,23 @@ def test_text_is_converted_once(api: Api, resources: Resources, tables: Tables, 
     assert known.rows == 2
 
 
+def test_what_another_server_purged_goes_from_the_cache_of_this_one(
+    api: Api, resources: Resources, tables: Tables, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for key in ("EXP-1/secret.csv", "EXP-1/counts.csv"):
+        api.put(key, f"a\n{key}\n".encode())
+        with tables.opened(pinned(resources, key), reach="files", seconds=60):
+            pass
+    monkeypatch.setattr(TableCache, "drop", lambda self, sources: None)
+    api.ok(api.post("~/delete", key="EXP-1/secret.csv"))
+    api.ok(api.call("POST", "~/purge", json={"path": "EXP-1/secret.csv"}))
+    monkeypatch.undo()
+    assert len(cached(resources)) == 2
+
+    with Tables(resources).opened(pinned(resources, "EXP-1/counts.csv"), reach="files", seconds=60):
+        assert len(cached(resources)) == 1
+
+
 def test_other_options_are_another_table(api: Api, resources: Resources, tables: Tables) -> None:
     data = b"code,value\n001,1\n"
     api.put("EXP-1/counts.csv", data)
