@@ -68,12 +68,10 @@ def mark_damaged(tx: Connection, blob_id: int, at: int | None) -> None:
 
 def _is_unneeded(before: int) -> ColumnElement[bool]:
     """The filter for blobs that no version needs, and that nobody sent again since *before*."""
-    needed = or_(
-        exists().where(versions.c.blob_id == blobs.c.id),
-        exists().where(table_parts.c.part_id == blobs.c.id, table_parts.c.blob_id == versions.c.blob_id),
-    )
+    needed = exists().where(versions.c.blob_id == blobs.c.id)
+    part = exists().where(table_parts.c.part_id == blobs.c.id, table_parts.c.blob_id == versions.c.blob_id)
     fresh = exists().where(uploads.c.blob_id == blobs.c.id, uploads.c.at > before)
-    return and_(~needed, ~fresh, blobs.c.created_at <= before)
+    return and_(~needed, ~part, ~fresh, blobs.c.created_at <= before)
 
 
 def unneeded(tx: Connection, before: int, *, after: int, limit: int) -> list[int]:

@@ -12,16 +12,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from alembic import command
+from alembic.config import Config
 from sqlalchemy import Connection, MetaData, UniqueConstraint, func, insert, select, update
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from epista.contract.errors import ConflictError, SettingsError, UnavailableError
-from epista.server.stores import people
+from epista.server.stores import migrations, people
 from epista.server.stores.catalog import Catalog
 from epista.server.stores.columns import restored, without_nul
 from epista.server.stores.postgres import PostgresCatalog
 from epista.server.stores.sqlite import SqliteCatalog
-from epista.server.stores.tables import experiments, metadata, users, workspaces
+from epista.server.stores.tables import assets, experiments, metadata, users, workspaces
 from tests.postgres import Postgres
 
 Opener = Callable[[], Catalog]
@@ -227,6 +229,27 @@ def test_the_migrated_database_is_what_the_tables_say(catalog: Catalog) -> None:
     with pytest.raises(Undone):
         catalog.write(make)
     assert found == made
+
+
+def test_assets_of_an_older_catalog_get_the_stems_of_their_names(another: Opener) -> None:
+    older: Any = another()
+    config = Config()
+    config.set_main_option("script_location", str(Path(migrations.__file__).parent))
+    with older._writers.begin() as tx:
+        config.attributes["connection"] = tx
+        command.upgrade(config, "0009")
+        tx.exec_driver_sql("INSERT INTO workspaces (id, uid, name, created_at) VALUES (1, 'ws', 'lab', 0)")
+        for number, name in enumerate(("Counts.csv.gz", "plain", "GRÖSSE.parquet"), start=1):
+            tx.exec_driver_sql(
+                "INSERT INTO assets (id, uid, workspace_id, key, name, kind, format, head_id) "
+                f"VALUES ({number}, 'as{number}', 1, 'EXP-1/{name}', '{name}', 'TABLE', 'csv', 0)"
+            )
+
+    older.open()
+
+    with older.read() as tx:
+        assert tx.execute(select(assets.c.stem).order_by(assets.c.id)).scalars().all() == ["counts", "plain", "grösse"]
+    older.close()
 
 
 def test_opening_again_and_at_once_is_fine(another: Opener) -> None:
