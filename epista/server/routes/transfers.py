@@ -18,6 +18,7 @@ from typing import Any
 from urllib.parse import quote as percent_encoded
 
 import msgspec
+from anyio import to_thread
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
@@ -235,6 +236,11 @@ class Download(Raw):
 
     async def move(self, actor: Actor, wanted: Any, request: Request, send: Send) -> None:
         content: Content = await run_in_threadpool(self._find, actor, wanted)
+        while content.is_in_parts:
+            # With threads of its own: it takes as long as the table is large.
+            join = functools.partial(contents.join, self._door.resources, actor, content)
+            await to_thread.run_sync(join, limiter=self._door.slow_threads)
+            content = await run_in_threadpool(self._find, actor, wanted)
         headers = self.headers(content)
         status, start, stop = conditions.answer(request.method, request.headers, tag=headers["ETag"], size=content.size)
         if status in (304, 412, 416):

@@ -136,7 +136,9 @@ class Contents:
         with self._all.read(actor, "read", wanted.workspace) as (tx, access):
             folder = self._folder(actor)
             found = content_of(tx, access, wanted.version)
-        found = whole(self._all, actor, wanted.workspace, wanted.version, found)
+        if found.is_in_parts:
+            join(self._all, actor, found)
+            return self.locate(actor, wanted)
         path = self._all.roots.path(found.object) if found.is_linked else folder.path(found.object)
         if found.offset or path is None or found.sha256 is None:
             raise NotFoundError("these bytes have no file of their own", hint="read them through the server: objects.content")
@@ -144,11 +146,12 @@ class Contents:
         return wire.Location(path=str(path.absolute()), offset=0, size_bytes=found.size, sha256=found.sha256)
 
     def content(self, actor: Actor, wanted: wire.ReadContent) -> Content:
-        """Return where the bytes of a version lie, for whoever may read its asset."""
+        """Return where the bytes of a version lie, if it has some, for whoever may read its asset."""
         with self._all.read(actor, "read", wanted.workspace) as (tx, access):
             found = content_of(tx, access, wanted.version)
-        found = whole(self._all, actor, wanted.workspace, wanted.version, found)
-        self._all.note(actor, access.workspace_id, found.name, {"version": wanted.version})
+        # What is in parts is to be joined first, which may take its time, and asked for again.
+        if not found.is_in_parts:
+            self._all.note(actor, access.workspace_id, found.name, {"version": wanted.version})
         return found
 
     def _folder(self, actor: Actor) -> LocalBlobs:
@@ -237,13 +240,9 @@ def content_of(tx: Connection, access: Access, version: str) -> Content:
     )
 
 
-def whole(resources: Resources, actor: Actor, workspace: str, version: str, found: Content) -> Content:
-    """Return the content of a version with bytes: of a table of several files, one is made."""
-    while found.is_in_parts:
-        joins.join(resources, actor, found.version_id)
-        with resources.read(actor, "read", workspace) as (tx, access):
-            found = content_of(tx, access, version)
-    return found
+def join(resources: Resources, actor: Actor, content: Content) -> None:
+    """Make one file of a content that is in parts; asked for again, it has bytes."""
+    joins.join(resources, actor, content.version_id)
 
 
 def pieces(resources: Resources, content: Content, start: int, stop: int) -> Generator[bytes, None, None]:
