@@ -98,8 +98,7 @@ def test_a_job_that_holds_the_lock_ends_although_nobody_is_left_to_kill_it() -> 
     source = """
 import re, sys
 from epista.server.engines import sandbox
-sandbox.STUCK_SECONDS = 1
-sandbox.serve(lambda job: bytes(str(re.match("^(a+)+$", "a" * 80 + "!")), "ascii"))
+sandbox.serve(lambda job: bytes(str(re.match("^(a+)+$", "a" * 80 + "!")), "ascii"), stuck_seconds=1)
 """
     limits = msgspec.msgpack.encode(Limits())
     child = subprocess.Popen(
