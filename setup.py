@@ -12,7 +12,8 @@ EXTRAS = {
     "image": ["numpy>=1.26", "pillow>=10.4"],
     # The engine reads nothing that its own pinned extension does not; both are replaced together, after a look at what is new.
     "sql": ["duckdb==1.5.5", "duckdb-extension-httpfs==1.5.5", "sqlglot>=30.30,<31"],
-    "spark": ["pyspark-client>=4.1,<5", "sqlglot>=30.30,<31"],
+    # The version of the cluster that the tests run.
+    "spark": ["pyspark-client==4.2.0", "sqlglot>=30.30,<31"],
     "s3": ["obstore>=0.12"],
     "postgres": ["psycopg[binary]>=3.2"],
     "plotly": ["plotly>=6.0", "kaleido>=1.0"],

@@ -31,9 +31,11 @@ from epista.server.app import catalog_of, create_app
 from epista.server.config import Config
 from epista.server.stores.s3 import Bucket
 from tests import seaweed as seaweedfs
+from tests import spark
 from tests.makers import Clock, Server
 from tests.postgres import Postgres
 from tests.seaweed import Seaweed
+from tests.spark import Spark as SparkCluster
 
 
 class Delegate:
@@ -170,6 +172,13 @@ def server(app: Starlette, placed: Config, server_thread: Thread) -> Iterator[Se
 def seaweed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seaweed]:
     """A real S3 server, started once and only when a test asks for it."""
     with seaweedfs.running(tmp_path_factory.mktemp("seaweed"), keys=("tests-key", "tests-secret")) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def spark_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkCluster]:
+    """A real Spark cluster, started once and only when a test asks for it."""
+    with spark.running(tmp_path_factory.mktemp("spark")) as running:
         yield running
 
 
