@@ -106,6 +106,8 @@ class Spark:
         guard.communicate()
         pid = self._pids.pop(what)
         wait_until(lambda: not is_alive(pid), f"{what} is gone")
+        # Its port is freed a moment after that.
+        wait_until(lambda: what != "connect" or not self._answers(), "nobody listens")
 
     def executors(self) -> list[psutil.Process]:
         """Return the processes that do the work."""

@@ -278,7 +278,6 @@ def test_limits_are_errors_of_their_own(engine: Spark) -> None:
         ask(engine, "SELECT * FROM range(10000) LIMIT 10000", {}, bytes=1000)
 
 
-@pytest.mark.soak
 def test_a_large_result_needs_no_memory_of_the_server_and_leaves_nothing(engine: Spark, spark_cluster: Cluster) -> None:
     ask(engine, "SELECT 1 a", {})
     process = psutil.Process()
@@ -310,8 +309,7 @@ def killing(cluster: Cluster, what: Callable[[], None]) -> threading.Thread:
     return thread
 
 
-@pytest.mark.soak
-@pytest.mark.parametrize("times", [1, 10])
+@pytest.mark.parametrize("times", [1, pytest.param(10, marks=pytest.mark.soak)])
 @pytest.mark.parametrize("victim", ["executor", "worker"])
 def test_an_answer_is_right_though_a_part_of_the_cluster_is_killed(
     engine: Spark, spark_cluster: Cluster, tpch: Mapping[str, BoundTable], victim: str, times: int
@@ -330,7 +328,6 @@ def test_an_answer_is_right_though_a_part_of_the_cluster_is_killed(
         spark_cluster.repair()
 
 
-@pytest.mark.soak
 def test_a_cluster_that_is_gone_is_a_clear_error_and_its_return_is_noticed(
     engine: Spark, spark_cluster: Cluster, tpch: Mapping[str, BoundTable]
 ) -> None:
@@ -361,7 +358,6 @@ def test_a_query_is_tried_once_more_when_the_cluster_comes_back(
     assert alike(rows(found), rows(on_duckdb(tpch_query(1), tpch)))
 
 
-@pytest.mark.soak
 def test_files_that_the_cluster_does_not_reach_are_brought_to_it(spark_cluster: Cluster, tmp_path: Path) -> None:
     tables = {"v": bound("v", tmp_path, pa.table({"a": [7]}))}
     apart = Spark(spark_cluster.url, scratch=FolderScratch(spark_cluster.scratch), is_warm=False)
