@@ -8,7 +8,8 @@ The public names are loaded when they are first used, so that ``import epista`` 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from epista.client.assets import Asset, AssetRef, Hit, Version
-    from epista.client.current import assets, get, open, search, use
+    from epista.client.current import assets, get, open, query, search, use
+    from epista.client.queries import Query, QueryResult
     from epista.client.session import Session
     from epista.client.settings import load_env
     from epista.client.workspace import Workspace
@@ -56,10 +57,13 @@ _WHERE = {
     "AssetRef": "epista.client.assets",
     "Hit": "epista.client.assets",
     "Version": "epista.client.assets",
+    "Query": "epista.client.queries",
+    "QueryResult": "epista.client.queries",
     "use": "epista.client.current",
     "assets": "epista.client.current",
     "get": "epista.client.current",
     "open": "epista.client.current",
+    "query": "epista.client.current",
     "search": "epista.client.current",
     "load_env": "epista.client.settings",
     "Picture": "epista.serializers",
@@ -108,10 +112,13 @@ __all__ = [
     "AssetRef",
     "Hit",
     "Version",
+    "Query",
+    "QueryResult",
     "use",
     "assets",
     "get",
     "open",
+    "query",
     "search",
     "load_env",
     "Picture",

@@ -123,7 +123,7 @@ def _document(ctx: click.Context, param: click.Parameter, values: tuple[str, ...
                 inner = inner.setdefault(part, {})
                 if not isinstance(inner, dict):
                     raise click.BadParameter(f"{name!r}: {part!r} has a value already, so nothing can stand below it")
-            inner[last] = _value(value)
+            inner[last] = json_or_text(value)
     return document if values else None
 
 
@@ -140,7 +140,8 @@ def _whole(text: str) -> dict[str, Any]:
     return found
 
 
-def _value(text: str) -> Any:
+def json_or_text(text: str) -> Any:
+    """Return what *text* says as JSON, else the text itself."""
     try:
         return json.loads(text, parse_constant=_refuse)
     except ValueError:

@@ -250,8 +250,8 @@ def find(
         format=format,
         tags=(tags,) if isinstance(tags, str) else tuple(tags or ()),
         prefix=grammar.normalise_prefix(prefix or ""),
-        created_after=_instant(created_after),
-        created_before=_instant(created_before),
+        created_after=instant(created_after),
+        created_before=instant(created_before),
         created_by=created_by,
         limit=limit,
     )
@@ -434,7 +434,8 @@ def _at(wanted: _R, after: str | None) -> _R:
     return msgspec.structs.replace(wanted, after=after)
 
 
-def _instant(moment: datetime | date | str | None) -> datetime | None:
+def instant(moment: datetime | date | str | None) -> datetime | None:
+    """Return a moment that a person gave, in UTC unless it says otherwise."""
     if isinstance(moment, str):
         try:
             moment = datetime.fromisoformat(moment)

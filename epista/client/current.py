@@ -11,17 +11,20 @@ from typing import TYPE_CHECKING, Literal, overload
 
 from epista.client import assets as _assets
 from epista.client import objects as _objects
+from epista.client import queries as _queries
 from epista.client.session import Session
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping, Sequence
     from contextlib import AbstractContextManager
     from datetime import date, datetime
     from io import BufferedReader
     from pathlib import Path
+    from typing import Any
 
     from epista.client.assets import Asset, AssetRef, Hits
     from epista.client.listings import Listing
+    from epista.client.queries import QueryResult
     from epista.contract import assets as wire
 
 _current: Session | None = None
@@ -80,6 +83,18 @@ def get(ref: str | wire.AssetRef, *, session: Session | None = None) -> Asset:
 def search(query: str = "", *, limit: int = 100, session: Session | None = None) -> Hits:
     """Search the current workspace; see `Workspace.search`."""
     return _assets.search(session or current(), query, limit=limit)
+
+
+def query(
+    sql: str,
+    *,
+    params: Sequence[Any] | Mapping[str, Any] | None = None,
+    as_of: datetime | date | str | Mapping[str, int | str] | None = None,
+    engine: str | None = None,
+    session: Session | None = None,
+) -> QueryResult:
+    """Ask the current workspace in SQL; see `Workspace.query`."""
+    return _queries.query(session or current(), sql, params=params, as_of=as_of, engine=engine)
 
 
 @overload

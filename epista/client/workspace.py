@@ -6,6 +6,7 @@ from epista.client import assets as _assets
 from epista.client import linked as _linked
 from epista.client import links as _links
 from epista.client import objects as _objects
+from epista.client import queries as _queries
 from epista.client import usage as _usage
 from epista.client.session import Session
 
@@ -39,5 +40,10 @@ class Workspace(Session):
     assets = _assets.find
     get = _assets.get
     open = _objects.open
+    query = _queries.query
+    query_batches = _queries.batches
+    explain = _queries.explain
+    queries = _queries.find
+    cancel_query = _queries.cancel
     link = _links.create
     usage = _usage.get

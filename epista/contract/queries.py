@@ -50,6 +50,8 @@ class RunQuery(Request, frozen=True, kw_only=True):
     """``duckdb`` or ``spark``; null: as the server is set up."""
     explain: bool = False
     """Give the plan of the engine, as text in one column, instead of the result."""
+    of_any_size: bool = False
+    """Without the limits on rows and bytes: the caller writes the result on as it comes, and never holds it."""
 
 
 class FindQueries(Request, frozen=True, kw_only=True):
@@ -59,8 +61,6 @@ class FindQueries(Request, frozen=True, kw_only=True):
     """The workspace."""
     everyone: bool = False
     """Those of all users; only for admins of the workspace."""
-    status: Text | None = None
-    """Only those in that state."""
     after: Cursor | None = None
     """The cursor of the page before."""
     limit: PageSize = 100
@@ -104,7 +104,7 @@ class Query(Reply, frozen=True, kw_only=True):
     """Who asked."""
     engine: str
     """What ran it."""
-    status: Literal["waiting", "running", "done", "failed", "cancelled", "refused"]
+    status: Literal["running", "done", "failed", "cancelled", "refused"]
     """How far it is, or how it ended."""
     error: str | None
     """The code of the error that it ended with."""
@@ -117,11 +117,9 @@ class Query(Reply, frozen=True, kw_only=True):
     bytes: int | None
     """How many bytes of Arrow it gave; null while it runs."""
     created_at: Instant
-    """When it was asked."""
-    started_at: Instant | None
-    """When the engine began; null while it waits."""
+    """When it was logged, and the engine began."""
     ended_at: Instant | None
-    """When it ended."""
+    """When it ended; null while it runs."""
 
 
 class Queries(Reply, frozen=True, kw_only=True):

@@ -7,6 +7,8 @@ routes over the services, a row of the contract each.
 
 from __future__ import annotations
 
+import contextlib
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -25,6 +27,7 @@ from epista.contract.endpoints import BY_NAME, ENDPOINTS
 from epista.contract.errors import EpistaError, InvalidRequestError, MissingExtraError, NotFoundError, SettingsError
 from epista.server.config import Config, LinkRoot
 from epista.server.engines.extraction import Extractor
+from epista.server.engines.plans import Engine, Limits
 from epista.server.engines.schema_checks import SchemaChecks
 from epista.server.engines.tables import TableFiles
 from epista.server.routes import problems, status
@@ -32,6 +35,7 @@ from epista.server.routes.dispatch import Door, JsonRoute
 from epista.server.routes.frames import BatchCommit, FrameDownload, FrameUpload
 from epista.server.routes.limits import RateLimit
 from epista.server.routes.metrics import Metrics
+from epista.server.routes.queries import QueryStream, too_many
 from epista.server.routes.requests import Requests
 from epista.server.routes.transfers import Download, KeyStream, LinkDownload, PartUpload, Upload
 from epista.server.routes.turns import SLOW_THREADS, Turns
@@ -45,8 +49,10 @@ from epista.server.services.lab import Lab
 from epista.server.services.linked import Linked
 from epista.server.services.links import Links
 from epista.server.services.objects import Objects
+from epista.server.services.queries import Queries
 from epista.server.services.resources import Resources, Trail
 from epista.server.services.signing_keys import SigningKeys
+from epista.server.services.tables import Tables
 from epista.server.services.tokens import Owner, Tokens
 from epista.server.services.uploads import Uploads
 from epista.server.services.usage import Usage
@@ -77,6 +83,8 @@ def create_app(config: Config, *, owner: Owner | None = None, clock: moments.Clo
     frames = Frames(resources, objects, batches)
     links = Links(resources, tokens)
     uploads = Uploads(resources, objects)
+    engines = engines_of(config)
+    queries = Queries(resources, Tables(resources), engines, limits_of(config))
     services: dict[str, Any] = {
         "tokens": tokens,
         "workspaces": Workspaces(resources, address_of(config)),
@@ -89,6 +97,7 @@ def create_app(config: Config, *, owner: Owner | None = None, clock: moments.Clo
         "uploads": uploads,
         "tables": Appends(resources, versions, objects),
         "usage": Usage(resources),
+        "queries": queries,
         "audit": Audit(resources),
         "lab": Lab(resources, folder),
         "signing_keys": SigningKeys(resources),
@@ -110,6 +119,7 @@ def create_app(config: Config, *, owner: Owner | None = None, clock: moments.Clo
         "frames.send": FrameUpload(BY_NAME["frames.send"], door, frames),
         "batches.commit": BatchCommit(BY_NAME["batches.commit"], door, batches),
         "frames.read": FrameDownload(BY_NAME["frames.read"], door, frames),
+        "queries.run": QueryStream(BY_NAME["queries.run"], door, queries, turns_of(config)),
         "assets.keys": KeyStream(BY_NAME["assets.keys"], door, assets),
     }
     routes: list[BaseRoute] = []
@@ -137,6 +147,7 @@ def create_app(config: Config, *, owner: Owner | None = None, clock: moments.Clo
         try:
             yield
         finally:
+            queries.close()
             resources.trail.close()
             resources.extractor.close()
             resources.schema_checks.close()
@@ -253,6 +264,44 @@ def search_of(config: Config) -> SearchIndex:
     from epista.server.stores.search.postgres import PostgresSearch
 
     return PostgresSearch()
+
+
+def engines_of(config: Config) -> dict[str, Engine]:
+    """Return the engines that can be used, by their names; nothing is asked of them yet."""
+    engines: dict[str, Engine] = {}
+    with contextlib.suppress(ImportError):
+        from epista.server.engines.duckdb import DuckDB
+
+        engines["duckdb"] = DuckDB(
+            Path(config.lab) / "scratch", reach="links" if config.blobs else "files", keep_warm=config.query_warm_child
+        )
+    return engines
+
+
+def limits_of(config: Config) -> Limits:
+    """Return what one query may use."""
+    return Limits(
+        rows=config.query_rows or None,
+        bytes=config.query_bytes or None,
+        seconds=config.query_seconds,
+        memory_bytes=config.query_memory_bytes,
+        spill_bytes=config.query_spill_bytes,
+        threads=config.query_threads or _half_of_the_cores(),
+    )
+
+
+def turns_of(config: Config) -> Turns:
+    """Return the turns at running queries."""
+    return Turns(
+        config.queries_at_once or _half_of_the_cores(),
+        per_caller=config.queries_per_token,
+        wait_seconds=config.query_wait_seconds,
+        refusal=too_many,
+    )
+
+
+def _half_of_the_cores() -> int:
+    return max(2, (os.cpu_count() or 2) // 2)
 
 
 def address_of(config: Config) -> str:

@@ -104,6 +104,28 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """How long to wait for the next piece of a body, in either direction."""
     stop_timeout_seconds: int = 20
     """How long transfers may go on when the server is asked to stop; then they are cut."""
+    query_engine: str = "duckdb"
+    """What runs queries that name no engine."""
+    query_seconds: float = 120.0
+    """How long one query may work; waiting for its turn and for its reader does not count."""
+    query_rows: int = 10_000_000
+    """How many rows one query may give; 0 for no limit."""
+    query_bytes: int = 1024**3
+    """How many bytes of Arrow one query may give; 0 for no limit."""
+    query_memory_bytes: int = 1024**3
+    """How much memory one query may take in DuckDB."""
+    query_spill_bytes: int = 8 * 1024**3
+    """How much of the disk one query may take besides."""
+    query_threads: int = 0
+    """How many threads one query has in DuckDB; 0 for half of the machine's, and 2 at least."""
+    queries_at_once: int = 0
+    """How many queries run at once, in each server process; 0 for half as many as the machine has cores, and 2 at least."""
+    queries_per_token: int = 2
+    """How many of them may be one token's."""
+    query_wait_seconds: float = 60.0
+    """How long a query waits for its turn before it is sent away."""
+    query_warm_child: bool = True
+    """Whether a process stands by for the next query, which takes 90 MB and saves a fifth of a second."""
     extract_timeout_seconds: float = 5.0
     """How long the search index may read in one file."""
     table_cache_bytes: int = 10 * 1024**3
@@ -156,6 +178,15 @@ _LEAST = {
     "requests_per_minute": 0,
     "max_streams": 1,
     "body_timeout_seconds": 0.001,
+    "query_seconds": 0.001,
+    "query_rows": 0,
+    "query_bytes": 0,
+    "query_memory_bytes": 64 * 1024**2,
+    "query_spill_bytes": 0,
+    "query_threads": 0,
+    "queries_at_once": 0,
+    "queries_per_token": 1,
+    "query_wait_seconds": 0.001,
     "extract_timeout_seconds": 0.001,
     "table_cache_bytes": 1,
     "table_memory_bytes": 256 * 1024**2,

@@ -39,6 +39,8 @@ epista mv KEY TO --dir --expect --help --json --lab --workspace
 epista pull REF [DEST] --help --lab --version --workspace
 epista purge KEY --dry-run --help --json --lab --version --workspace --yes
 epista put PATH... KEY --expect --format --help --ignore --input --json --kind --lab --links --meta --tag --workspace
+epista queries --cancel --everyone --help --json --lab --limit --workspace
+epista query SQL --as-of --engine --explain --help --json --lab --limit --out --param --workspace
 epista restore KEY --help --json --lab --version --workspace
 epista rm KEY --dir --dry-run --help --json --lab --workspace
 epista rules --help

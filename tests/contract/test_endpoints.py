@@ -21,6 +21,7 @@ from epista.server.services.lab import Lab
 from epista.server.services.linked import Linked
 from epista.server.services.links import Links
 from epista.server.services.objects import Objects
+from epista.server.services.queries import Queries
 from epista.server.services.signing_keys import SigningKeys
 from epista.server.services.tokens import Tokens
 from epista.server.services.uploads import Uploads
@@ -39,6 +40,7 @@ SERVICES: dict[str, type] = {
     "objects": Objects,
     "signing_keys": SigningKeys,
     "tables": Appends,
+    "queries": Queries,
     "tokens": Tokens,
     "uploads": Uploads,
     "usage": Usage,

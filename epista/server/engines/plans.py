@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:
     from sqlglot import exp
@@ -61,6 +61,8 @@ class Plan:
     limits: Limits
     params: tuple[Any, ...] | Mapping[str, Any] = ()
     """Values of ``?`` and ``$1``, or of ``$name``, in the tree as parameters."""
+    is_explain: bool = False
+    """Whether the engine's own plan is asked for, as text in one column, instead of the result."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -98,6 +100,8 @@ class Engine(Protocol):
 
     dialect: str
     """The dialect of sqlglot that it is given: ``duckdb`` or ``spark``."""
+    reach: Literal["files", "links", "cluster"]
+    """How it comes to files: as paths of this machine, by addresses in the store, or as a cluster does."""
 
     def run(self, plan: Plan, *, query_id: str) -> ResultStream:
         """
@@ -107,9 +111,6 @@ class Engine(Protocol):
             QueryError and its like: refused or failed before there was a first batch.
             UnavailableError: the engine does not answer.
         """
-
-    def run_to(self, plan: Plan, uri: str, *, query_id: str) -> list[str]:
-        """Write the result as parquet files below *uri*, and return where they are."""
 
     def cancel(self, query_id: str) -> None:
         """End a query of this process, wherever it is; an unknown one is fine."""

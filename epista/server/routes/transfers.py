@@ -104,7 +104,7 @@ class Raw:
         self, piece: bytes | bytearray, following: Callable[[], Awaitable[bytes | bytearray]], request: Request, send: Send
     ) -> None:
         # After a client leaves, send() silently succeeds; only a pending receive() tells.
-        gone = asyncio.ensure_future(_until_gone(request.receive))
+        gone = asyncio.ensure_future(until_gone(request.receive))
         try:
             while piece and not gone.done():
                 await self._send(send, {"type": "http.response.body", "body": piece, "more_body": True})
@@ -371,7 +371,8 @@ def waited_for(pieces: Iterator[bytes]) -> Callable[[], Awaitable[bytes]]:
     return functools.partial(run_in_threadpool, next, pieces, b"")
 
 
-async def _until_gone(receive: Receive) -> None:
+async def until_gone(receive: Receive) -> None:
+    """Wait until the client has left; the body of the request must have been read."""
     while (await receive())["type"] != "http.disconnect":
         pass
 

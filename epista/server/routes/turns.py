@@ -9,11 +9,11 @@ last, are counted.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from epista.contract.errors import UnavailableError
+from epista.contract.errors import EpistaError, UnavailableError
 
 SLOW = frozenset(
     (
@@ -44,6 +44,10 @@ WAIT_SECONDS = 20.0
 """How long a request waits for its turn before it is sent away, to come again."""
 
 
+def _busy() -> EpistaError:
+    return UnavailableError("the server does as much of this at once as it may", hint="try again in a moment")
+
+
 @dataclass(slots=True)
 class _Caller:
     turns: asyncio.Semaphore
@@ -53,12 +57,22 @@ class _Caller:
 class Turns:
     """Turns at one thing."""
 
-    def __init__(self, at_once: int, *, wait_seconds: float = WAIT_SECONDS) -> None:
+    def __init__(
+        self,
+        at_once: int,
+        *,
+        per_caller: int | None = None,
+        wait_seconds: float = WAIT_SECONDS,
+        refusal: Callable[[], EpistaError] = _busy,
+    ) -> None:
+        self.at_once = at_once
+        """How many there are."""
         self._all = asyncio.Semaphore(at_once)
         # A quarter each: with one caller alone that is plenty, and it takes four to keep others out.
-        self._per_caller = max(1, at_once // 4)
+        self._per_caller = max(1, at_once // 4) if per_caller is None else per_caller
         self._callers: dict[str, _Caller] = {}
         self._wait_seconds = wait_seconds
+        self._refusal = refusal
 
     @asynccontextmanager
     async def turn(self, who: str) -> AsyncIterator[None]:
@@ -66,7 +80,7 @@ class Turns:
         Wait for a turn of *who*, and keep it while the context lasts.
 
         Raises:
-            UnavailableError: none came in time.
+            UnavailableError: none came in time; or what was given as the refusal.
         """
         caller = self._callers.setdefault(who, _Caller(asyncio.Semaphore(self._per_caller)))
         caller.requests += 1
@@ -92,4 +106,4 @@ class Turns:
                     caller.turns.release()
                     raise
         except TimeoutError as error:
-            raise UnavailableError("the server does as much of this at once as it may", hint="try again in a moment") from error
+            raise self._refusal() from error

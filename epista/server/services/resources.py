@@ -45,7 +45,7 @@ REPLY_KEPT_MICROSECONDS = 24 * 3600 * 1_000_000
 MAX_DETAILS_BYTES = 16 * 1024
 """How much one audit row may say besides its columns."""
 
-_TARGETS = ("key", "ref", "path", "query", "user", "version", "id", "name", "workspace")
+_TARGETS = ("key", "ref", "path", "query", "sql", "user", "version", "id", "name", "workspace")
 
 log = logging.getLogger("epista.audit")
 

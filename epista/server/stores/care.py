@@ -19,6 +19,7 @@ from epista.server.stores.tables import (
     batches,
     blob_sources,
     blobs,
+    query_inputs,
     replies,
     table_facts,
     table_parts,
@@ -272,6 +273,7 @@ def erase(tx: Connection, chosen: Sequence[Chosen]) -> list[int]:
     for some in chunks([one.id for one in chosen]):
         tx.execute(delete(version_inputs).where(version_inputs.c.version_id.in_(some)))
         tx.execute(delete(version_inputs).where(version_inputs.c.input_id.in_(some)))
+        tx.execute(delete(query_inputs).where(query_inputs.c.version_id.in_(some)))
         tx.execute(delete(versions).where(versions.c.id.in_(some)))
     hidden = sorted({one.asset_id for one in chosen if one.is_deleted})
     left = {

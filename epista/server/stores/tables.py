@@ -276,6 +276,8 @@ queries = Table(
     Column("workspace_id", ForeignKey("workspaces.id"), nullable=False),
     Column("user_id", ForeignKey("users.id"), nullable=False),
     Column("experiment", Text),
+    # The experiments that existed for whoever asked, as JSON; null for all. Nothing in the row tells of others.
+    Column("within", Text),
     Column("notebook", FreeText),
     # As typed.
     Column("sql", FreeText, nullable=False),
@@ -284,7 +286,7 @@ queries = Table(
     Column("as_of", FreeText),
     Column("engine", Text, nullable=False),
     Column("limits", Text, nullable=False),
-    # waiting, running, done, failed, cancelled or refused.
+    # running, done, failed, cancelled or refused.
     Column("status", Text, nullable=False),
     # The code and the message of the error that it ended with.
     Column("error", Text),
@@ -292,7 +294,6 @@ queries = Table(
     Column("rows", BigInteger),
     Column("bytes", BigInteger),
     Column("created_at", BigInteger, nullable=False),
-    Column("started_at", BigInteger),
     Column("ended_at", BigInteger),
     # Until when the server that runs it has said that it lives; later, the query is lost.
     Column("alive_until", BigInteger),

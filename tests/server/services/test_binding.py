@@ -1,0 +1,189 @@
+"""What SQL may be: every known way out is closed before an engine hears of the query."""
+
+from __future__ import annotations
+
+import duckdb
+import pytest
+
+from epista.contract.errors import QueryError, QueryRefusedError, QuerySyntaxError
+from epista.server.services import functions
+from epista.server.services.binding import Bound, Name, bind
+
+
+def bound(sql: str) -> Bound[str]:
+    return bind(sql, str)
+
+
+def names(sql: str) -> set[str]:
+    return set(bound(sql).tables.values())
+
+
+REFUSED = [
+    # statements
+    "COPY counts TO '/tmp/x'",
+    "COPY (SELECT 1) TO '/tmp/x' (use_tmp_file false)",
+    "EXPLAIN COPY counts TO '/tmp/x'",
+    "ATTACH '/tmp/x.db'",
+    "CALL pragma_version()",
+    "SET memory_limit = '100GB'",
+    "RESET ALL",
+    "PRAGMA database_list",
+    "LOAD httpfs",
+    "INSTALL httpfs",
+    "PREPARE q AS SELECT 1",
+    "EXECUTE q",
+    "DESCRIBE counts",
+    "SHOW TABLES",
+    "SUMMARIZE counts",
+    "DROP TABLE counts",
+    "CREATE TABLE x AS SELECT 1",
+    "INSERT INTO counts VALUES (1)",
+    "UPDATE counts SET a = 1",
+    "DELETE FROM counts",
+    "EXPORT DATABASE '/tmp/x'",
+    "CHECKPOINT",
+    "SELECT 1; SELECT 2",
+    "SELECT 1; COPY counts TO '/tmp/x'",
+    # inside a query
+    "WITH x AS (INSERT INTO counts VALUES (1) RETURNING *) SELECT * FROM x",
+    "WITH x AS (DELETE FROM counts RETURNING *) SELECT * FROM x",
+    "SELECT * INTO x FROM counts",
+    "SELECT * FROM counts FOR UPDATE",
+    "SELECT * FROM (DESCRIBE counts)",
+    "SELECT * FROM counts AT (VERSION => 3)",
+    "SELECT * FROM counts FOR SYSTEM_TIME AS OF TIMESTAMP '2026-01-01'",
+    "SELECT * FROM a.b.counts",
+    # functions
+    "SELECT * FROM query('SELECT 1')",
+    "SELECT * FROM query_table('counts')",
+    "SELECT json_execute_serialized_sql('x')",
+    "SELECT * FROM json_execute_serialized_sql('x')",
+    "SELECT current_setting('memory_limit')",
+    "SELECT getvariable('p_1')",
+    "SELECT current_query()",
+    "SELECT * FROM duckdb_settings()",
+    "SELECT * FROM duckdb_secrets()",
+    "SELECT * FROM duckdb_views()",
+    "SELECT * FROM duckdb_external_file_cache()",
+    "SELECT * FROM which_secret('x', 's3')",
+    "SELECT * FROM pragma_table_info('counts')",
+    "SELECT * FROM read_csv('/etc/passwd')",
+    "SELECT * FROM read_text('/etc/passwd')",
+    "SELECT * FROM READ_TEXT ('/etc/passwd')",
+    "SELECT * FROM \"read_text\"('/etc/passwd')",
+    "SELECT * FROM read_parquet('x')",
+    "SELECT * FROM parquet_metadata('x')",
+    "SELECT * FROM glob('/*')",
+    "SELECT * FROM sniff_csv('/etc/passwd')",
+    "SELECT '/etc/passwd'.read_text()",
+    "SELECT getenv('HOME')",
+    "SELECT pg_sleep(10)",
+    "SELECT sleep_ms(10)",
+    "SELECT write_log('x')",
+    "SELECT nextval('x')",
+    "SELECT version()",
+    "SELECT java_method('java.lang.System', 'exit')",
+    "SELECT reflect('java.lang.System', 'exit')",
+    "SELECT re\u0430d_text('x')",
+    "SELECT a /* \n */ , getenv /* */ ('x') FROM counts",
+]
+
+
+@pytest.mark.parametrize("sql", REFUSED)
+def test_what_is_no_reading_of_tables_is_refused(sql: str) -> None:
+    with pytest.raises((QueryRefusedError, QuerySyntaxError)) as refused:
+        bound(sql)
+    assert refused.value.details["line"] >= 1
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT * FROM secret",
+        "FROM secret",
+        "SELECT (SELECT max(a) FROM secret) FROM counts",
+        "SELECT * FROM counts WHERE a IN (SELECT a FROM secret)",
+        "SELECT * FROM counts WHERE EXISTS (FROM secret)",
+        "SELECT * FROM counts ORDER BY (SELECT 1 FROM secret)",
+        "SELECT * FROM counts LIMIT (SELECT 1 FROM secret)",
+        "SELECT count(*) FILTER (WHERE a IN (FROM secret)) FROM counts",
+        "SELECT * REPLACE ((SELECT 1 FROM secret) AS a) FROM counts",
+        "WITH unused AS (SELECT * FROM secret) SELECT * FROM counts",
+        "WITH secret AS (SELECT * FROM secret) SELECT * FROM secret",
+        "SELECT * FROM counts JOIN secret USING (a)",
+        "SELECT * FROM counts, LATERAL (SELECT * FROM secret)",
+        "SELECT * FROM counts UNION SELECT * FROM secret",
+        "SELECT list_transform([1], x -> (SELECT x FROM secret)) FROM counts",
+        "SELECT * FROM counts GROUP BY ALL HAVING (SELECT true FROM secret)",
+        "SELECT * FROM (PIVOT secret ON a USING sum(b))",
+        "SELECT a FROM counts QUALIFY row_number() OVER (ORDER BY (SELECT 1 FROM secret)) = 1",
+    ],
+)
+def test_a_table_is_asked_for_wherever_it_stands(sql: str) -> None:
+    assert "secret" in names(sql)
+
+
+def test_a_refusal_of_the_resolver_ends_it() -> None:
+    def refuse(name: Name) -> str:
+        raise QueryError(f"no table {name}")
+
+    with pytest.raises(QueryError, match=r'no table "EXP-12"\.counts'):
+        bind('SELECT * FROM "EXP-12".counts', refuse)
+
+
+def test_names_are_asked_for_as_they_were_typed() -> None:
+    asked = names('SELECT * FROM counts, "EXP-12".plate, \'EXP-1/a.parquet\', "counts@3", "plate.xlsx#Sheet2"')
+
+    assert asked == {"counts", '"EXP-12".plate', '"EXP-1/a.parquet"', '"counts@3"', '"plate.xlsx#Sheet2"'}
+
+
+def test_words_that_the_engine_would_answer_are_names_here() -> None:
+    assert names("SELECT * FROM (SHOW TABLES)") == {"SHOW"}
+    assert '"user"' in bound("SELECT user FROM counts").ast.sql("duckdb")
+
+
+def test_a_common_table_expression_hides_a_table() -> None:
+    assert names("WITH counts AS (SELECT 1 AS a) SELECT counts.a FROM counts") == set()
+
+
+def test_only_our_names_are_printed() -> None:
+    found = bound('SELECT counts.a, "EXP-12".plate.b FROM counts JOIN "EXP-12".plate USING (a)')
+
+    printed = found.ast.sql("duckdb")
+    assert set(found.tables) == {word.strip('"') for word in printed.split() if word.startswith('"t_')}
+    assert 'AS "counts"' in printed and '"plate"."b"' in printed
+
+
+def test_placeholders_are_numbered_as_they_were_typed() -> None:
+    assert "LIMIT $3" in bound("SELECT ?, ? FROM counts LIMIT ?").ast.sql("duckdb")
+
+
+@pytest.mark.parametrize("sql", ["", "SELECT (", "SELECT * FROM EXP-12.counts", "SELECT * FROM counts@3", "SELECT 'open"])
+def test_what_cannot_be_read_is_a_syntax_error(sql: str) -> None:
+    with pytest.raises(QuerySyntaxError):
+        bound(sql)
+
+
+def test_a_name_that_needs_quotes_is_told_so() -> None:
+    with pytest.raises(QuerySyntaxError) as wrong:
+        bound("SELECT *\nFROM EXP-12.counts")
+
+    assert wrong.value.line == 2
+    assert '"EXP-12".counts' in (wrong.value.hint or "")
+
+
+def test_deep_nesting_is_refused_and_no_crash() -> None:
+    for sql in ("SELECT " + "(" * 5000 + "1" + ")" * 5000, "SELECT " + "1 + " * 15000 + "1", "SELECT " + "NOT " * 15000 + "true"):
+        with pytest.raises((QueryRefusedError, QuerySyntaxError)):
+            bound(sql)
+
+
+def test_every_function_of_the_engine_was_looked_at() -> None:
+    rows = duckdb.sql(
+        "SELECT DISTINCT lower(function_name) FROM duckdb_functions() WHERE function_type IN ('scalar', 'aggregate', 'macro')"
+    )
+    known = functions.FUNCTIONS.union(*functions.DENIED.values())
+    named = {name for (name,) in rows.fetchall() if name.replace("_", "").isalnum()}
+
+    assert named - known == set()
+    assert functions.FUNCTIONS.isdisjoint(set().union(*functions.DENIED.values()))
