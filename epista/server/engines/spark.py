@@ -21,7 +21,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import IO, Protocol
+from typing import IO, Literal, Protocol
 from urllib.parse import quote, unquote, urlsplit
 
 import msgspec
@@ -154,6 +154,7 @@ class Spark:
     """
 
     dialect = "spark"
+    reach: Literal["files", "links", "cluster"] = "cluster"
 
     def __init__(
         self,

@@ -32,7 +32,8 @@ from epista.server.engines.spark import FolderScratch, Spark
 from tests.processes import wait_until
 from tests.spark import Spark as Cluster
 
-pytestmark = pytest.mark.timeout(600)
+# Minutes and half a gigabyte of Spark: not for every run, while no server setting reaches the engine.
+pytestmark = [pytest.mark.timeout(600), pytest.mark.soak]
 
 Ask = Callable[..., pa.Table]
 
