@@ -7,7 +7,7 @@ routes over the services, a row of the contract each.
 
 from __future__ import annotations
 
-import contextlib
+import importlib.util
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -26,6 +26,7 @@ from starlette.routing import BaseRoute, Route
 from epista.contract.endpoints import BY_NAME, ENDPOINTS
 from epista.contract.errors import EpistaError, InvalidRequestError, MissingExtraError, NotFoundError, SettingsError
 from epista.server.config import Config, LinkRoot
+from epista.server.engines import duckdb
 from epista.server.engines.extraction import Extractor
 from epista.server.engines.plans import Engine, Limits
 from epista.server.engines.schema_checks import SchemaChecks
@@ -269,10 +270,8 @@ def search_of(config: Config) -> SearchIndex:
 def engines_of(config: Config) -> dict[str, Engine]:
     """Return the engines that can be used, by their names; nothing is asked of them yet."""
     engines: dict[str, Engine] = {}
-    with contextlib.suppress(ImportError):
-        from epista.server.engines.duckdb import DuckDB
-
-        engines["duckdb"] = DuckDB(
+    if all(importlib.util.find_spec(name) for name in duckdb.PACKAGES):
+        engines["duckdb"] = duckdb.DuckDB(
             Path(config.lab) / "scratch", reach="links" if config.blobs else "files", keep_warm=config.query_warm_child
         )
     return engines

@@ -26,7 +26,6 @@ from pathlib import Path
 from typing import IO, Any, Literal
 
 import msgspec
-from sqlglot import exp
 
 from epista.contract.errors import (
     EpistaError,
@@ -41,6 +40,9 @@ from epista.server.engines import duckdb_child
 from epista.server.engines.duckdb_child import BYTES, END, FAILED, HEADER_BYTES, READY, ROWS, Failure, Job, Table
 from epista.server.engines.plans import EngineHealth, Limits, Plan
 from epista.server.engines.sandbox import bare_environment
+
+PACKAGES = ("duckdb", "duckdb_extension_httpfs", "sqlglot")
+"""What the extra ``sql`` installs."""
 
 _PIECE_BYTES = 1024 * 1024
 _WATCH_SECONDS = 0.1
@@ -92,7 +94,7 @@ class DuckDB:
 
     def health(self) -> EngineHealth:
         """Say whether queries can run."""
-        missing = [name for name in ("duckdb", "duckdb_extension_httpfs") if importlib.util.find_spec(name) is None]
+        missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
         return EngineHealth(is_ready=not missing, said=f"DuckDB; missing: {', '.join(missing)}" if missing else "DuckDB")
 
     def close(self) -> None:
@@ -340,6 +342,8 @@ class _Told:
     """Turns what DuckDB says into what a user may hear: names as typed, and no word of paths, links or settings."""
 
     def __init__(self, plan: Plan, folder: Path) -> None:
+        from sqlglot import exp
+
         self._limits = plan.limits
         self._names = {table.name: table.alias_or_name for table in plan.ast.find_all(exp.Table)}
         self._hidden = [*(file for table in plan.tables for file in table.files), str(folder)]
@@ -371,6 +375,9 @@ class _Told:
 
 
 def _job(plan: Plan) -> Job:
+    # Not with the module: it would cost every start of a server a seventh of a second.
+    from sqlglot import exp
+
     tree = plan.ast.copy()
     for placeholder in list(tree.find_all(exp.Placeholder)):
         name = exp.Literal.string(f"p_{placeholder.name}")

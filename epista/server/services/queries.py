@@ -20,10 +20,9 @@ from dataclasses import replace
 from datetime import date, datetime, time
 from decimal import Decimal, InvalidOperation
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, RowMapping
-from sqlglot import exp
 
 from epista.contract import queries as wire
 from epista.contract.assets import Source
@@ -43,12 +42,17 @@ from epista.server.access import secrets
 from epista.server.access.actors import Actor
 from epista.server.access.policy import Access
 from epista.server.engines.plans import BoundTable, Engine, Limits, Plan, ResultStream
-from epista.server.services import binding, cursors, table_names
+from epista.server.services import cursors, table_names
 from epista.server.services.resources import Resources
 from epista.server.services.table_names import Pinned
 from epista.server.services.tables import Tables
 from epista.server.stores import moments
 from epista.server.stores import queries as rows
+
+if TYPE_CHECKING:
+    from sqlglot import exp
+
+    from epista.server.services.binding import Bound
 
 log = logging.getLogger("epista.queries")
 
@@ -94,6 +98,9 @@ class Queries:
         """
         name = wanted.engine or self._all.config.query_engine
         engine = self._engine(name)
+        # Not with the module: without the extra there is no sqlglot, and it would slow every start of a server.
+        from epista.server.services import binding
+
         params = _params(wanted.params)
         created_at = self._all.clock()
         with self._all.read(actor, "read", wanted.workspace) as (tx, access):
@@ -290,7 +297,7 @@ class Running(Iterator[bytes]):
         uid: str,
         row_id: int,
         engine: Engine,
-        bound: binding.Bound[Pinned],
+        bound: Bound[Pinned],
         limits: Limits,
         params: tuple[Any, ...] | Mapping[str, Any],
         *,
@@ -373,6 +380,8 @@ class Running(Iterator[bytes]):
 
 def _refuse_params(ast: exp.Query, params: tuple[Any, ...] | Mapping[str, Any]) -> None:
     """Refuse parameters without a value, and values without a parameter."""
+    from sqlglot import exp
+
     wanted = {placeholder.name for placeholder in ast.find_all(exp.Placeholder)}
     given = set(params) if isinstance(params, Mapping) else {str(number + 1) for number in range(len(params))}
     if missing := sorted(wanted - given):
