@@ -1,5 +1,5 @@
 """
-Measure side by side: ``python -m tests.benchmarks [transfer|small|catalog|memory|tiled|start] --rounds 5 --out results.json``.
+Measure side by side: ``python -m tests.benchmarks [GROUP ...] --rounds 5 --out results.json``.
 
 Without a name, everything. A group that is in the file already is replaced, others stay as they are.
 """
@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from tests.benchmarks import catalog, lab, machine, memory, rounds, rows, small, start, tiled, transfer
+from tests.benchmarks import catalog, lab, machine, memory, query, rounds, rows, small, start, tiled, transfer
 from tests.benchmarks.rounds import Absent, Contestant, Record
 from tests.benchmarks.scales import SCALES, Scale
 
@@ -27,6 +27,7 @@ GROUPS: dict[str, Callable[[ExitStack, Path, Scale], dict[str, Contestant | Abse
     "small": small.contestants,
     "catalog": catalog.contestants,
     "memory": memory.contestants,
+    "query": query.contestants,
     "tiled": tiled.contestants,
     "start": start.contestants,
 }

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.benchmarks.rounds import Record
-from tests.benchmarks.rows import NOT_YET, NOTES, ROWS, Row, judge
+from tests.benchmarks.rows import NOTES, ROWS, Row, judge
 from tests.benchmarks.scales import MIB
 
 RESULTS = Path(__file__).parents[2] / "docs" / "reference" / "benchmarks.json"
@@ -57,7 +57,7 @@ def page() -> str:
 
 def _judged(row: Row, group: Mapping[str, Any] | None) -> dict[str, Any]:
     if group is None:
-        return judge(row, Record(missing={row.ours: NOT_YET.get(row.group, "not measured")}))
+        return judge(row, Record(missing={row.ours: "not measured"}))
     return judge(row, Record(turns=group["turns"], missing=group["missing"]))
 
 
