@@ -134,13 +134,14 @@ NODES: dict[type[exp.Expr], str] = {
             *(exp.And, exp.Or, exp.EQ, exp.NEQ, exp.NullSafeEQ, exp.NullSafeNEQ, exp.GT, exp.GTE, exp.LT, exp.LTE, exp.Is),
             *(exp.Add, exp.Sub, exp.Mul, exp.Mod, exp.IntDiv, exp.Pow, exp.Distance),
             *(exp.BitwiseAnd, exp.BitwiseOr, exp.BitwiseXor, exp.BitwiseLeftShift, exp.BitwiseRightShift),
-            *(exp.Like, exp.ILike, exp.SimilarTo, exp.Glob, exp.RegexpLike, exp.RegexpFullMatch, exp.StartsWith),
+            *(exp.RegexpLike, exp.RegexpFullMatch, exp.StartsWith),
             *(exp.ArrayOverlaps, exp.ArrayContainsAll, exp.ArrayContainedBy),
         ),
         "this expression",
     ),
     exp.Div: "this expression typed safe",
     exp.DPipe: "this expression safe",
+    **dict.fromkeys((exp.Like, exp.ILike, exp.SimilarTo, exp.Glob), "this expression negate"),
 }
 """The nodes that a query may be made of, and which of their parts may be there."""
 
