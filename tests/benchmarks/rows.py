@@ -177,8 +177,6 @@ NOTES: dict[str, str] = {
     "15": _REQUEST_COST,
     "16": "a put is hashed by both ends and synced before it is acknowledged, and what is read is hashed; a table is compressed besides. "
     "Next: serialize into the transfer, instead of before it",
-    "17": "measured while both cores were busy with other things. A query is bound, logged in a commit before and one after, and runs in "
-    "another process. Next: the same on a quiet machine",
     "20": "0.65 s of CPU in two processes, partly beside each other; the server's imports are most of it, SQLAlchemy's 0.15. Next: "
     "load its rarely used parts late",
 }
