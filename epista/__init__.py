@@ -7,8 +7,9 @@ The public names are loaded when they are first used, so that ``import epista`` 
 # Spelt out, because importing typing would cost more than the rest of this module.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from epista.client.artifacts import Published
     from epista.client.assets import Asset, AssetRef, Hit, Version
-    from epista.client.current import assets, get, open, query, search, use
+    from epista.client.current import assets, get, open, publish_figure, publish_table, query, search, use
     from epista.client.queries import Query, QueryResult
     from epista.client.session import Session
     from epista.client.settings import load_env
@@ -59,12 +60,15 @@ _WHERE = {
     "Version": "epista.client.assets",
     "Query": "epista.client.queries",
     "QueryResult": "epista.client.queries",
+    "Published": "epista.client.artifacts",
     "use": "epista.client.current",
     "assets": "epista.client.current",
     "get": "epista.client.current",
     "open": "epista.client.current",
     "query": "epista.client.current",
     "search": "epista.client.current",
+    "publish_figure": "epista.client.current",
+    "publish_table": "epista.client.current",
     "load_env": "epista.client.settings",
     "Picture": "epista.serializers",
     "formats": "epista.serializers",
@@ -114,12 +118,15 @@ __all__ = [
     "Version",
     "Query",
     "QueryResult",
+    "Published",
     "use",
     "assets",
     "get",
     "open",
     "query",
     "search",
+    "publish_figure",
+    "publish_table",
     "load_env",
     "Picture",
     "formats",

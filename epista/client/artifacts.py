@@ -25,7 +25,6 @@ from epista.contract.errors import (
     ValidationError,
 )
 from epista.contract.formats import BY_NAME, GZIP_SUFFIXES
-from epista.contract.objects import PutObject
 
 if TYPE_CHECKING:
     from epista.client.links import Link
@@ -97,12 +96,10 @@ class _Made(NamedTuple):
     """Something that is ready to be published."""
 
     file: Serialized
-    kind: str | None
-    """A hint."""
     preview: str
     """HTML."""
-    specification: tuple[str, bytes] | None = None
-    """Its extension, and its JSON."""
+    specification: tuple[str, Serialized] | None = None
+    """What it is drawn from, and the extension of that."""
 
 
 def publish_figure(
@@ -122,10 +119,10 @@ def publish_figure(
     """
     Publish a figure, at ``figures/`` in the active experiment, and return where it is.
 
-    *fig* is of matplotlib (``plt`` too, for its current figure), plotly, altair or PIL, an image array, anything that draws
-    itself in notebooks, or the bytes of a picture. It is SVG, unless its *name* ends in another extension or *format* says
-    ``png``, ``pdf``, ``html`` or what else its library writes. What cannot be SVG, and is not told what to be, becomes PNG or
-    HTML. The document that plotly and altair draw from is kept beside the picture.
+    *fig* is of matplotlib, plotly, altair or PIL, an image array, anything that draws itself in notebooks as SVG or PNG, or the
+    bytes of a picture. It is SVG, unless its *name* ends in another extension or *format* says ``png``, ``pdf``, ``html`` or
+    what else its library writes. What cannot be SVG, and is not told what to be, becomes HTML or PNG. The document that plotly
+    and altair draw from is kept beside the picture.
 
     The key is made of *name*, else of the figure's title: "Dose response" is ``figures/dose-response.svg``. What has neither
     gets a number. Published again, it is a new version. *experiment*, or *experiment_id*, is another than the active one;
@@ -138,11 +135,13 @@ def publish_figure(
     """
     from epista.serializers import figure
 
-    fig = _bytes_of_text(figure.drawn(fig))
+    fig = _bytes_of_text(fig)
     title, format = _name_and_format(name, format, figure.FORMATS)
     made = _figure(fig, format, options)
     folder = _folder(here, experiment, experiment_id, "figures")
-    title = title or figure.title_of(fig)
+    title = figure.title_of(fig) if name is None else title
+    if name is None and title and not any(map(str.isalnum, title)):
+        title = None
     return _publish(here, made, title, f"{folder}figure", meta=meta, tags=tags, expect=expect, inputs=inputs)
 
 
@@ -238,32 +237,31 @@ def _figure(fig: Any, format: str | None, options: dict[str, Any]) -> _Made:
         if format not in (None, found):
             raise FormatError(f"these bytes are {found}, not {format}", hint=f"format={found!r}, or leave it out")
         # Other .html is text when it is read.
-        file = serializers.serialize(f"figure.{found}", fig, options={**options, **({"figure": True} if found == "html" else {})})
-        return _picture(file)
-    specification = figure.specification_of(fig)
-    if format:
-        return _picture(serializers.serialize(f"figure.{_extension(format)}", fig, options=options), specification)
-    formats = figure.formats_of(fig)
-    if not formats:
+        told = {**options, **({"figure": True} if found == "html" else {})}
+        return _picture(serializers.serialize(f"figure.{found}", fig, options=told))
+    able = figure.formats_of(fig)
+    if not able:
         raise FormatError(f"a {type(fig).__name__} is no figure", hint="ws.put(key, obj) stores other objects")
+    specification = figure.specification_of(fig)
     failures: list[EpistaError] = []
-    for one in formats[:3]:
+    for one in [format] if format else able[:3]:
         try:
-            file = serializers.serialize(f"figure.{one}", fig, options=options)
+            file = serializers.serialize(f"figure.{_extension(one)}", fig, options=options)
         except (FormatError, MissingExtraError) as error:
             failures.append(error)
             continue
         if failures:
-            warnings.warn(f"published as {one}, for {formats[0]} is not possible here: {failures[0]}", stacklevel=3)
+            warnings.warn(f"published as {one}, for {able[0]} is not possible here: {failures[0]}", stacklevel=4)
         return _picture(file, specification)
     raise failures[0]
 
 
 def _picture(file: Serialized, specification: tuple[str, bytes] | None = None) -> _Made:
-    from epista.serializers import Picture
+    from epista.serializers import Picture, Serialized
 
-    shown = Picture(file.data, BY_NAME[file.format].media_type) if len(file.data) <= MOST_SHOWN_BYTES else None
-    return _Made(file, "FIGURE", shown._repr_html_() if shown is not None else "", specification)
+    shown = Picture(file.data, BY_NAME[file.format].media_type)._repr_html_() if len(file.data) <= MOST_SHOWN_BYTES else ""
+    beside = (specification[0], Serialized(specification[1], "json", {}, None)) if specification else None
+    return _Made(file._replace(kind="FIGURE"), shown, beside)
 
 
 def _table(table: Any, format: str | None, options: dict[str, Any]) -> _Made:
@@ -289,7 +287,7 @@ def _table(table: Any, format: str | None, options: dict[str, Any]) -> _Made:
         if format in ("csv", "tsv") and (list(table.index.names) != [None] or table.index.dtype.kind not in "iu"):
             options = {"index": True, **options}
     file = serializers.serialize(f"table.{_extension(format)}", table, options=options)
-    return _Made(file, None, _rows(head, len(table)))
+    return _Made(file, _rows(head, len(table)))
 
 
 def _table_file(data: bytes, format: str | None, options: dict[str, Any]) -> _Made:
@@ -307,16 +305,16 @@ def _table_file(data: bytes, format: str | None, options: dict[str, Any]) -> _Ma
         raise FormatError(f"these bytes are {found or 'text'}, not {format}", hint=f"format={found or 'csv'!r}")
     file = serializers.serialize(f"table.{_extension(format)}", data, options=options)
     if format not in ("csv", "tsv"):
-        return _Made(file, None, "")
+        return _Made(file, "")
     if len(data) > len(head):
         head = head[: head.rfind(b"\n") + 1]
     try:
         frame: Any = serializers.deserialize(f"table.{format}", head, options=options)
     except EpistaError:
         if len(data) > _HEAD_BYTES:  # cut within a cell, perhaps
-            return _Made(file, None, "")
+            return _Made(file, "")
         raise
-    return _Made(file, None, _rows(frame.head(SHOWN_ROWS), len(frame) if len(data) <= _HEAD_BYTES else None))
+    return _Made(file, _rows(frame.head(SHOWN_ROWS), len(frame) if len(data) <= _HEAD_BYTES else None))
 
 
 def _written_by_itself(table: Any, format: str | None) -> tuple[bytes, str]:
@@ -372,31 +370,15 @@ def _publish(
     expect: str | None,
     inputs: Input | Iterable[Input] | None,
 ) -> Published:
-    described = objects.description(meta, tags, None)
-    sources = objects.versions_of(here, _inputs(inputs))
-
     def commit(stem: str, expect: str | None) -> Published:
-        key = keys.normalise(f"{stem}.{_extension(made.file.format)}")
-
-        def picture(sha256: str) -> PutObject:
-            file = made.file
-            return PutObject(
-                key=key,
-                sha256=sha256,
-                format=file.format,
-                kind_hint=made.kind,
-                options=dict(file.options),
-                expect=expect,
-                **described,
-            )
-
-        files = [(made.file.data, picture)]
+        files = [(keys.normalise(f"{stem}.{_extension(made.file.format)}"), made.file)]
         if made.specification:
             extension, document = made.specification
-            files.append((document, lambda sha256: PutObject(key=f"{stem}.{extension}", sha256=sha256, format="json")))
-        asset, *beside = objects.put_together(here, files, sources)
+            files.append((keys.normalise(f"{stem}.{extension}"), document))
+        asset, *beside = objects.put_together(here, files, meta=meta, tags=tags, expect=expect, inputs=sources)
         return Published(asset, beside[0] if beside else None, here, made.preview)
 
+    sources = None if inputs is None else list(_inputs(inputs))
     folder = unnamed[: unnamed.rfind("/") + 1]
     if name is not None:
         return commit(folder + slug(name), expect)
@@ -415,7 +397,7 @@ def _next_number(here: Session, prefix: str) -> int:
 
 
 def _inputs(given: Input | Iterable[Input] | None) -> Iterator[Ref]:
-    several: Iterable[Input] = [given] if isinstance(given, (str, QueryResult, AssetRef)) else given or ()
+    several = [given] if isinstance(given, str | QueryResult | AssetRef) else list(given or ())
     for one in several:
         if isinstance(one, QueryResult):
             yield from (source.version for source in one.inputs)

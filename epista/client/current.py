@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Literal, overload
 
+from epista.client import artifacts as _artifacts
 from epista.client import assets as _assets
 from epista.client import objects as _objects
 from epista.client import queries as _queries
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Any
 
+    from epista.client.artifacts import Input, Published
     from epista.client.assets import Asset, AssetRef, Hits
     from epista.client.listings import Listing
     from epista.client.queries import QueryResult
@@ -95,6 +97,66 @@ def query(
 ) -> QueryResult:
     """Ask the current workspace in SQL; see `Workspace.query`."""
     return _queries.query(session or current(), sql, params=params, as_of=as_of, engine=engine)
+
+
+def publish_figure(
+    fig: Any,
+    name: str | None = None,
+    *,
+    format: str | None = None,
+    experiment: str | None = None,
+    experiment_id: str | None = None,
+    meta: _objects.Metadata | None = None,
+    tags: Iterable[str] | None = None,
+    expect: str | None = None,
+    inputs: Input | Iterable[Input] | None = None,
+    session: Session | None = None,
+    **options: Any,
+) -> Published:
+    """Publish a figure in the current workspace; see `Workspace.publish_figure`."""
+    return _artifacts.publish_figure(
+        session or current(),
+        fig,
+        name,
+        format=format,
+        experiment=experiment,
+        experiment_id=experiment_id,
+        meta=meta,
+        tags=tags,
+        expect=expect,
+        inputs=inputs,
+        **options,
+    )
+
+
+def publish_table(
+    table: Any,
+    name: str | None = None,
+    *,
+    format: str | None = None,
+    experiment: str | None = None,
+    experiment_id: str | None = None,
+    meta: _objects.Metadata | None = None,
+    tags: Iterable[str] | None = None,
+    expect: str | None = None,
+    inputs: Input | Iterable[Input] | None = None,
+    session: Session | None = None,
+    **options: Any,
+) -> Published:
+    """Publish a table in the current workspace; see `Workspace.publish_table`."""
+    return _artifacts.publish_table(
+        session or current(),
+        table,
+        name,
+        format=format,
+        experiment=experiment,
+        experiment_id=experiment_id,
+        meta=meta,
+        tags=tags,
+        expect=expect,
+        inputs=inputs,
+        **options,
+    )
 
 
 @overload

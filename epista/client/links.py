@@ -56,6 +56,11 @@ def create(
     if version is not None:
         wanted = asset_messages.GetVersion(workspace=here.name, key=found.key, version=str(version))
         pinned = here.wire.call("assets.version", wanted, reply=asset_messages.Version).id
-    request = wire.CreateLink(workspace=here.name, version=pinned, seconds=seconds)
+    return of_version(here, pinned, seconds)
+
+
+def of_version(here: Session, version_id: str, seconds: int | None = None) -> Link:
+    """Make a link to the bytes of the version that has this id; see `create`."""
+    request = wire.CreateLink(workspace=here.name, version=version_id, seconds=seconds)
     made = here.wire.call("links.create", request, reply=wire.Link)
     return Link(here.url + made.url if made.url.startswith("/") else made.url, made.expires_at, made.name)

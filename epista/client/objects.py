@@ -51,6 +51,7 @@ if TYPE_CHECKING:
 
     from epista.client.session import Session
     from epista.client.transfer.folders import Found, Links
+    from epista.serializers import Serialized
 
 Ref: TypeAlias = str | AssetRef
 """What is taken wherever a key is."""
@@ -341,6 +342,38 @@ def put_dir(
         made = batches.put(here, files, described_as, sources, batches.Receipts(_Framed, _Assets), progress)
     receipts = {asset.key: asset for asset in made}
     return [receipts[place] for place in places.values()]
+
+
+def put_together(
+    here: Session,
+    files: Sequence[tuple[str, Serialized]],
+    *,
+    meta: Metadata | None = None,
+    tags: Iterable[str] | None = None,
+    expect: str | None = None,
+    inputs: Iterable[Ref] | None = None,
+) -> list[Asset]:
+    """Store what belongs together, by keys that are whole, in one commit; *meta*, *tags* and *expect* are for the first."""
+    sources = _versions_of(here, inputs)
+    first: dict[str, Any] = {"expect": expect, **_described(meta, tags, None)}
+
+    def wanted(number: int, sha256: str) -> PutObject:
+        key, made = files[number]
+        described: dict[str, Any] = {} if number else first
+        return PutObject(key=key, sha256=sha256, format=made.format, kind_hint=made.kind, options=dict(made.options), **described)
+
+    if sum(len(made.data) for _, made in files) < frames.SMALL_BYTES:
+        hashes = [hashlib.sha256(made.data).hexdigest() for _, made in files]
+        bodies = {sha256: made.data for sha256, (_, made) in zip(hashes, files, strict=True)}
+        head = FrameHead(
+            objects=tuple(wanted(*one) for one in enumerate(hashes)),
+            inputs=sources,
+            notebook=here.notebook,
+        )
+        return list(transfer_frames.send(here, bodies, head, _Framed).assets)
+    with shown(here, "put", sum(len(made.data) for _, made in files)) as progress:
+        hashes = [upload.send_bytes(here, made.data, progress) for _, made in files]
+    return _commit(here, [wanted(*one) for one in enumerate(hashes)], sources)
 
 
 def copy(here: Session, key: Ref, to: str, *, version: str | int | None = None, expect: str | None = None) -> Asset:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from epista.client import artifacts as _artifacts
 from epista.client import assets as _assets
 from epista.client import linked as _linked
 from epista.client import links as _links
@@ -45,5 +46,7 @@ class Workspace(Session):
     explain = _queries.explain
     queries = _queries.find
     cancel_query = _queries.cancel
+    publish_figure = _artifacts.publish_figure
+    publish_table = _artifacts.publish_table
     link = _links.create
     usage = _usage.get

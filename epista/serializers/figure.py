@@ -22,6 +22,11 @@ from epista.serializers.serializer import Options, Serializer, Written, is_a, po
 OPTIONS = ("dpi", "width", "height")
 """The options of every picture format."""
 
+FORMATS = ("svg", "html", "png", "pdf", "jpg", "webp", "gif", "bmp")
+"""What a figure can be, those first that look well at every size."""
+
+_HEAD_BYTES = 4096
+
 _MAGIC: Mapping[str, tuple[bytes, ...]] = {
     "png": (b"\x89PNG\r\n\x1a\n",),
     "jpg": (b"\xff\xd8\xff",),
@@ -76,6 +81,50 @@ def read(data: bytes, *, format: str, **options: Any) -> Picture:
     if format == "svg" and b"<svg" not in data:
         raise UnreadableError("there is no <svg> in it")
     return Picture(data, BY_NAME[format].media_type)
+
+
+def formats_of(obj: object) -> list[str]:
+    """Return the formats that a figure can be written in, those first that look well at every size."""
+    return [name for name in FORMATS if _accepts(obj, name)]
+
+
+def title_of(obj: Any) -> str | None:
+    """Return the title that a figure of matplotlib, plotly or altair shows, if it has one."""
+    if is_a(obj, ("seaborn.axisgrid.Grid",)):
+        obj = obj.figure
+    if is_a(obj, ("matplotlib.figure.FigureBase",)):
+        found = obj.get_suptitle() or next((axes.get_title() for axes in obj.axes if axes.get_title()), None)
+    elif is_a(obj, ("matplotlib.axes.Axes",)):
+        found = obj.get_title()
+    elif is_a(obj, ("plotly.basedatatypes.BaseFigure",)):
+        found = obj.layout.title.text
+    elif is_a(obj, ("altair.TopLevelMixin",)):
+        title = obj.to_dict().get("title")
+        found = title.get("text") if isinstance(title, dict) else title
+    else:
+        found = None
+    # Of several lines, or with markup, the words.
+    return re.sub(r"<[^>]*>", " ", " ".join(found) if isinstance(found, list) else found) if found else None
+
+
+def specification_of(obj: Any) -> tuple[str, bytes] | None:
+    """Return the JSON document that plotly or altair draws a figure from, and the extension that says which."""
+    if is_a(obj, ("plotly.basedatatypes.BaseFigure",)):
+        return "plotly.json", obj.to_json().encode()
+    if is_a(obj, ("altair.TopLevelMixin",)):
+        return "vl.json", obj.to_json(indent=None).encode()
+    return None
+
+
+def sniffed(data: bytes) -> str | None:
+    """Return the format of the bytes of a picture; None if no browser shows them."""
+    head = data[:_HEAD_BYTES].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if head.startswith((b"<!doctype html", b"<html")):
+        return "html"
+    if head.startswith((b"<svg", b"<?xml", b"<!doctype svg", b"<!--")) and b"<svg" in head:
+        return "svg"
+    found = next((name for name, starts in _MAGIC.items() if data.startswith(starts)), None)
+    return None if found == "webp" and data[8:12] != b"WEBP" else found
 
 
 def _write_html(obj: Any, *, figure: bool = False, encoding: str | None = None, **options: Any) -> bytes | Written:
