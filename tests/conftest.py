@@ -133,6 +133,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--elsewhere", action="store_true", help="have every catalog in PostgreSQL, the bytes in S3")
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    drawn = [item for item in items if item.get_closest_marker("chrome")]
+    if drawn and not any(map(shutil.which, ("chromium", "google-chrome", "chrome"))):
+        items[:] = [item for item in items if item not in drawn]
+        config.hook.pytest_deselected(items=drawn)
+
+
 def is_elsewhere(request: pytest.FixtureRequest) -> bool:
     """Whether the test's server has nothing in its folder."""
     chosen = getattr(request.node, "callspec", None)

@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from epista.client import assets, links, listings, objects
-from epista.client.assets import Asset, AssetRef
+from epista.client.assets import Asset
 from epista.client.objects import Metadata, Ref
 from epista.client.queries import QueryResult
 from epista.contract import keys
+from epista.contract.assets import AssetRef
 from epista.contract.errors import (
     ConflictError,
     EpistaError,
@@ -251,7 +252,7 @@ def _figure(fig: Any, format: str | None, options: dict[str, Any]) -> _Made:
             failures.append(error)
             continue
         if failures:
-            warnings.warn(f"published as {one}, for {able[0]} is not possible here: {failures[0]}", stacklevel=4)
+            warnings.warn(f"published as {one}, for {able[0]} is not possible here: {failures[0]}", stacklevel=3)
         return _picture(file, specification)
     raise failures[0]
 
@@ -397,8 +398,9 @@ def _next_number(here: Session, prefix: str) -> int:
 
 
 def _inputs(given: Input | Iterable[Input] | None) -> Iterator[Ref]:
-    several = [given] if isinstance(given, str | QueryResult | AssetRef) else list(given or ())
-    for one in several:
+    if isinstance(given, str | QueryResult | AssetRef):
+        given = [given]
+    for one in given or ():
         if isinstance(one, QueryResult):
             yield from (source.version for source in one.inputs)
         else:

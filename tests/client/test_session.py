@@ -208,13 +208,14 @@ def test_without_a_current_workspace_the_settings_decide(server: Server, monkeyp
     current.current().close()
 
 
-@pytest.mark.parametrize("name", ["assets", "get", "open", "search"])
+@pytest.mark.parametrize("name", ["assets", "get", "open", "publish_figure", "publish_table", "query", "search"])
 def test_a_module_function_is_the_verb_with_a_session(name: str) -> None:
     verb = list(inspect.signature(getattr(Workspace, name)).parameters.values())
     function = list(inspect.signature(getattr(epista, name)).parameters.values())
 
-    assert [(p.name, p.kind, p.default) for p in function[:-1]] == [(p.name, p.kind, p.default) for p in verb[1:]]
-    assert (function[-1].name, function[-1].kind, function[-1].default) == ("session", inspect.Parameter.KEYWORD_ONLY, None)
+    (session,) = (p for p in function if p.name == "session")
+    assert [(p.name, p.kind, p.default) for p in function if p is not session] == [(p.name, p.kind, p.default) for p in verb[1:]]
+    assert (session.kind, session.default) == (inspect.Parameter.KEYWORD_ONLY, None)
 
 
 def test_closing_an_embedded_lab_stops_its_server(tmp_path: Path) -> None:
