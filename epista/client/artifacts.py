@@ -243,7 +243,6 @@ def _figure(fig: Any, format: str | None, options: dict[str, Any]) -> _Made:
     able = figure.formats_of(fig)
     if not able:
         raise FormatError(f"a {type(fig).__name__} is no figure", hint="ws.put(key, obj) stores other objects")
-    specification = figure.specification_of(fig)
     failures: list[EpistaError] = []
     for one in [format] if format else able[:3]:
         try:
@@ -253,7 +252,7 @@ def _figure(fig: Any, format: str | None, options: dict[str, Any]) -> _Made:
             continue
         if failures:
             warnings.warn(f"published as {one}, for {able[0]} is not possible here: {failures[0]}", stacklevel=3)
-        return _picture(file, specification)
+        return _picture(file, figure.specification_of(fig))
     raise failures[0]
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import io
+import json
 import re
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -97,14 +98,13 @@ def title_of(obj: Any) -> str | None:
     elif is_a(obj, ("matplotlib.axes.Axes",)):
         found = obj.get_title()
     elif is_a(obj, ("plotly.basedatatypes.BaseFigure",)):
-        found = obj.layout.title.text
+        found = re.sub(r"<[^>]*>", " ", obj.layout.title.text or "")
     elif is_a(obj, ("altair.TopLevelMixin",)):
-        title = obj.to_dict().get("title")
+        title = _vega(obj).get("title")
         found = title.get("text") if isinstance(title, dict) else title
     else:
         found = None
-    # Of several lines, or with markup, the words.
-    return re.sub(r"<[^>]*>", " ", " ".join(found) if isinstance(found, list) else found) if found else None
+    return " ".join(found) if isinstance(found, list) else found or None
 
 
 def specification_of(obj: Any) -> tuple[str, bytes] | None:
@@ -112,8 +112,17 @@ def specification_of(obj: Any) -> tuple[str, bytes] | None:
     if is_a(obj, ("plotly.basedatatypes.BaseFigure",)):
         return "plotly.json", obj.to_json().encode()
     if is_a(obj, ("altair.TopLevelMixin",)):
-        return "vl.json", obj.to_json(indent=None).encode()
+        return "vl.json", json.dumps(_vega(obj)).encode()
     return None
+
+
+def _vega(chart: Any) -> dict[str, Any]:
+    import altair
+
+    # However many rows: that limit is for notebooks, and saving does without it, too.
+    with altair.data_transformers.disable_max_rows():
+        document: dict[str, Any] = chart.to_dict()
+    return document
 
 
 def sniffed(data: bytes) -> str | None:
@@ -173,7 +182,8 @@ def _plotly(obj: Any, format: str, *, dpi: float | None, width: float | None, he
         if "Chrome" not in str(error):
             raise
         raise MissingExtraError(
-            "plotly draws this format with Chrome, which is not installed", hint="plotly_get_chrome, or save as .html"
+            "plotly draws this format with Chrome, which is not installed",
+            hint="apt-get install chromium, or plotly_get_chrome; .html needs neither",
         ) from error
     if format == "svg":
         # plotly marks each trace with a random class, which nothing refers to.

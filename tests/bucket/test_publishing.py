@@ -100,7 +100,7 @@ class TestFigures:
         shown = here.publish_figure(drawn("<b>Doses</b>"))._repr_html_()
 
         assert 'src="data:image/svg+xml;base64,' in shown
-        assert "figures/doses.svg" in shown
+        assert "figures/lt-b-gt-doses-lt-b-gt.svg" in shown
         assert "/links/" not in shown
 
     @pytest.mark.parametrize(
@@ -184,6 +184,16 @@ class TestFigures:
         assert published.specification.key == "EXP-12/figures/doses.vl.json"
         assert here(published.specification)["mark"] == {"type": "line"}
         assert published.asset.tags == ("paper",)
+
+    def test_a_chart_of_many_rows_is_published_with_all_of_them(self, here: epista.Workspace) -> None:
+        chart = altair.Chart(pd.DataFrame({"n": range(6000)}), title="Many").mark_bar().encode(x="n:Q")
+
+        published = here.publish_figure(chart, format="html")
+
+        assert published.asset.name == "many.html"
+        assert published.specification is not None
+        (rows,) = here(published.specification)["datasets"].values()
+        assert len(rows) == 6000
 
     def test_a_refused_publication_leaves_nothing(self, here: epista.Workspace) -> None:
         here.put("EXP-12/figures/doses.vl.json/in the way.txt", "a folder")

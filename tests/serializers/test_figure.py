@@ -87,7 +87,10 @@ def test_plotly_draws_with_chrome_or_says_so() -> None:
     try:
         made = serialize("x.svg", figure)
     except MissingExtraError as error:
-        assert error.hint in ('pip install "epista[plotly]"', "plotly_get_chrome, or save as .html")
+        assert error.hint in (
+            'pip install "epista[plotly]"',
+            "apt-get install chromium, or plotly_get_chrome; .html needs neither",
+        )
     else:
         assert serialize("x.svg", figure).data == made.data
 
