@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import click
@@ -18,6 +18,7 @@ from epista.contract.scopes import ROLES, SCOPES
 from epista.serializers import formats as serializer_rows
 from epista.server.access import policy
 from epista.server.config import PREFIX, Config
+from epista.server.services import functions, grammar
 from tests.benchmarks import growth
 from tests.benchmarks import page as benchmarks
 
@@ -37,6 +38,12 @@ refused. Tokens travel as `Authorization: Bearer TOKEN`. Errors are `application
 _ABOUT_FORMATS = """\
 The longest matching extension of a key decides, in any case; `.gz` and `.bgz` wrap any of them. *Put and read* says whether
 Epista turns objects into this format and back; any can be stored as a file, and read with `format="bytes"`.
+"""
+
+_ABOUT_SQL = """\
+A query is one SELECT of DuckDB's: WITH, FROM first, VALUES, set operations and subqueries included. Every form, function and type
+in it is on a list of this page; what is on none is refused, with its line and column. How tables are named, and what limits there
+are: [SQL](../guides/sql.md). Generated from `epista/server/services/grammar.py` and `functions.py`.
 """
 
 
@@ -125,6 +132,44 @@ def formats_page() -> str:
     return "\n".join(lines) + "\n"
 
 
+def sql() -> str:
+    """Return the page of SQL."""
+    everywhere = [name for name, one in functions.FUNCTIONS.items() if one.engines == tuple(grammar.ENGINES)]
+    varying = [name for name, one in functions.FUNCTIONS.items() if not one.is_deterministic]
+    lines = [
+        "# SQL\n",
+        _ABOUT_SQL,
+        "## Functions\n",
+        "A query with a function that its engine has not, or means something else by, is a `QueryError` before it runs.\n",
+        f"### On both engines ({len(everywhere)})\n\n{_words(everywhere)}\n",
+    ]
+    for name, called in grammar.ENGINES.items():
+        alone = [function for function, one in functions.FUNCTIONS.items() if one.engines == (name,)]
+        if alone:
+            lines.append(f"### On {called} alone ({len(alone)})\n\n{_words(alone)}\n")
+    lines += [
+        "### In FROM\n",
+        f"{_words(functions.TABLE_FUNCTIONS)}\n",
+        "### Which read the clock or roll dice\n",
+        f"The same query may give another answer the next time: {_words(varying)}\n",
+        "## Types\n",
+        f"What may be cast to, all their other names included: {_words(one.value for one in grammar.TYPES)}\n",
+        "## Forms\n",
+        "What a query is made of, as its reader (sqlglot) calls it, and which parts each may have.\n",
+        "| form | parts |\n|---|---|",
+    ]
+    forms = {grammar.name_of(node): parts for node, parts in grammar.NODES.items()}
+    lines += [f"| {name} | {' '.join(part.strip('_') for part in parts.split())} |" for name, parts in sorted(forms.items())]
+    lines.append("\n## Refused functions of DuckDB's\n\n| why | functions |\n|---|---|")
+    lines.append("| reads files, or tells of the engine | all that give tables, but for those above |")
+    lines += [f"| {why} | {_words(name for name in names if name[0] != '_')} |" for why, names in functions.DENIED.items()]
+    return "\n".join(lines) + "\n"
+
+
+def _words(words: Iterable[str]) -> str:
+    return " ".join(f"`{word}`" for word in sorted(words))
+
+
 def command_line() -> str:
     """Return the page of the command line."""
     lines = ["# Command line\n"]
@@ -159,6 +204,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "policy.md": policy_page,
     "settings.md": settings,
     "formats.md": formats_page,
+    "sql.md": sql,
     "cli.md": command_line,
     "benchmarks.md": benchmarks.page,
     "growth.md": growth.page,

@@ -37,8 +37,9 @@ _JAVA = "-XX:+UseSerialGC -XX:TieredStopAtLevel=1"
 class Spark:
     """A running cluster: where it is, and how to hurt it."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, is_local: bool = False) -> None:
         self.folder = folder
+        self._is_local = is_local
         self.scratch = folder / "scratch"
         """A folder that the cluster shares with the tests."""
         self._home = home()
@@ -53,7 +54,10 @@ class Spark:
         return f"sc://127.0.0.1:{self._port}"
 
     def start(self) -> None:
-        """Start all of it, and wait until it answers."""
+        """Start all of it, and wait until it answers; a local one does the work in its Connect server."""
+        if self._is_local:
+            self.start_connect()
+            return
         self._launch("master", "org.apache.spark.deploy.master.Master", "--port", str(self._master))
         for number in (1, 2):
             self.start_worker(number)
@@ -90,7 +94,7 @@ class Spark:
             "connect",
             "org.apache.spark.deploy.SparkSubmit",
             *("--class", "org.apache.spark.sql.connect.service.SparkConnectServer"),
-            *("--master", f"spark://127.0.0.1:{self._master}"),
+            *("--master", "local[2]" if self._is_local else f"spark://127.0.0.1:{self._master}"),
             *(part for name, value in settings.items() for part in ("--conf", f"{name}={value}")),
             "spark-internal",
         )
@@ -177,10 +181,10 @@ class Spark:
 
 
 @contextmanager
-def running(folder: Path) -> Iterator[Spark]:
+def running(folder: Path, *, is_local: bool = False) -> Iterator[Spark]:
     """Run a cluster with its files in *folder*."""
     assert shutil.which("java"), "Java is not installed; on Debian: apt-get install openjdk-17-jre-headless"
-    cluster = Spark(folder)
+    cluster = Spark(folder, is_local=is_local)
     try:
         cluster.start()
         yield cluster

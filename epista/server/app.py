@@ -274,6 +274,19 @@ def engines_of(config: Config) -> dict[str, Engine]:
         engines["duckdb"] = duckdb.DuckDB(
             Path(config.lab) / "scratch", reach="links" if config.blobs else "files", keep_warm=config.query_warm_child
         )
+    if config.spark_url:
+        # Not with the module: it needs sqlglot, which would slow every start of a server.
+        try:
+            from epista.server.engines import spark
+        except ImportError as error:
+            raise MissingExtraError("for spark_url a package is missing", hint='pip install "epista[spark]"') from error
+        engines["spark"] = spark.Spark(
+            config.spark_url,
+            scratch=spark.FolderScratch(Path(config.spark_scratch)),
+            files=config.spark_files,
+            token=config.spark_token,
+            is_warm=config.query_warm_child,
+        )
     return engines
 
 

@@ -105,7 +105,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     stop_timeout_seconds: int = 20
     """How long transfers may go on when the server is asked to stop; then they are cut."""
     query_engine: str = "duckdb"
-    """What runs queries that name no engine."""
+    """What runs queries that name no engine: duckdb, or spark where `spark_url` is set."""
     query_seconds: float = 120.0
     """How long one query may work; waiting for its turn and for its reader does not count."""
     query_rows: int = 10_000_000
@@ -126,6 +126,16 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """How long a query waits for its turn before it is sent away."""
     query_warm_child: bool = True
     """Whether a process stands by for the next query, which takes 90 MB and saves a fifth of a second."""
+    spark_url: str = ""
+    """The address of the lab's Spark Connect server, such as ``sc://spark.lab.example:15002``; see the guide on Spark."""
+    spark_token: str | None = None
+    """The token that it asks for. Better in `spark_token_file`, or in a variable."""
+    spark_token_file: str | None = None
+    """A file with that token."""
+    spark_files: dict[str, str] = {}
+    """What paths and addresses of the lab's files begin with, and what stands there for the cluster; others are copied."""
+    spark_scratch: str = ""
+    """A folder that the server and all of the cluster share under this path, for results on their way."""
     extract_timeout_seconds: float = 5.0
     """How long the search index may read in one file."""
     table_cache_bytes: int = 10 * 1024**3
@@ -154,7 +164,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         return f"Config({', '.join(f'{name}={value!r}' for name, value in told.items())})"
 
 
-SECRETS = ("s3_secret_key", "database")
+SECRETS = ("s3_secret_key", "spark_token", "database")
 """The settings that are never shown."""
 
 
@@ -163,6 +173,8 @@ SETTINGS = tuple(Config.__struct_fields__)
 
 
 _STORE = re.compile(r"(s3|gs|az)://[A-Za-z0-9][A-Za-z0-9._-]+(/[^/?#\s]+)*/?")
+
+_CONNECT = re.compile(r"sc://([A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\])(:[0-9]{1,5})?(/(;[A-Za-z_-]+=[^;\s]*)*)?")
 
 _ADDRESS = re.compile(r"https?://[^/?#@\s]+/?")
 
@@ -218,11 +230,12 @@ def read(*, file: Path | None, environ: Mapping[str, str], **given: Any) -> Conf
         name.removeprefix(PREFIX).lower(): value for name, value in environ.items() if name.startswith(PREFIX)
     }
     _refuse_unknown(variables, f"the environment ({PREFIX}...)")
-    if "link_roots" in variables:
-        try:
-            variables["link_roots"] = json.loads(variables["link_roots"])
-        except ValueError as error:
-            raise SettingsError(f"{PREFIX}LINK_ROOTS is not JSON", hint='such as {"NAME": {"url": "/data"}}') from error
+    for name, example in {"link_roots": '{"NAME": {"url": "/data"}}', "spark_files": '{"/lab/": "file:///mnt/lab/"}'}.items():
+        if name in variables:
+            try:
+                variables[name] = json.loads(variables[name])
+            except ValueError as error:
+                raise SettingsError(f"{PREFIX}{name.upper()} is not JSON", hint=f"such as {example}") from error
     found.update(variables)
     found.update({name: value for name, value in given.items() if value is not None})
     try:
@@ -243,7 +256,7 @@ def read(*, file: Path | None, environ: Mapping[str, str], **given: Any) -> Conf
     if config.backup_root is not None and not Path(config.backup_root).is_absolute():
         raise SettingsError(f"backup_root is {config.backup_root!r}, which is no absolute path")
     _check_roots(config)
-    return _with_store(config)
+    return _with_spark(_with_store(config))
 
 
 def link_roots_of(lab: Path) -> dict[str, LinkRoot]:
@@ -301,17 +314,42 @@ def _with_store(config: Config) -> Config:
         address = getattr(config, name)
         if address is not None and not _ADDRESS.fullmatch(address):
             raise SettingsError(f"{name} is {address!r}, which is no address such as https://s3.lab.example")
-    if config.s3_secret_key_file is not None:
-        if config.s3_secret_key is not None:
-            raise SettingsError("s3_secret_key and s3_secret_key_file are both set", hint="keep one of them")
-        try:
-            secret = Path(config.s3_secret_key_file).read_text(encoding="utf-8").strip()
-        except (OSError, UnicodeDecodeError) as error:
-            raise SettingsError(f"s3_secret_key_file {config.s3_secret_key_file!r} cannot be read") from error
-        config = msgspec.structs.replace(config, s3_secret_key=secret, s3_secret_key_file=None)
+    config = _with_secret(config, "s3_secret_key")
     if bool(config.s3_access_key) != bool(config.s3_secret_key):
         raise SettingsError("of s3_access_key and its secret only one is set", hint="set both, or none for the machine's own")
     return config
+
+
+def _with_spark(config: Config) -> Config:
+    """Check what is said of the Spark cluster, and read its token."""
+    if config.query_engine not in ("duckdb", "spark"):
+        raise SettingsError(f"query_engine is {config.query_engine!r}; one of duckdb, spark")
+    if not config.spark_url:
+        if config.query_engine == "spark":
+            raise SettingsError("query_engine is spark, and no spark_url says where it is", hint="sc://HOST:15002")
+        return config
+    if not _CONNECT.fullmatch(config.spark_url) or "token=" in config.spark_url:
+        # The value is not repeated: it may have the token.
+        raise SettingsError(
+            "spark_url is no address of a Spark Connect server", hint="sc://HOST:15002; the token stands in spark_token_file"
+        )
+    if not Path(config.spark_scratch).is_absolute():
+        raise SettingsError("with spark_url belongs spark_scratch, an absolute path", hint="a folder that the cluster shares")
+    return _with_secret(config, "spark_token")
+
+
+def _with_secret(config: Config, name: str) -> Config:
+    """Read a secret that stands in a file of its own."""
+    file = getattr(config, f"{name}_file")
+    if file is None:
+        return config
+    if getattr(config, name) is not None:
+        raise SettingsError(f"{name} and {name}_file are both set", hint="keep one of them")
+    try:
+        secret = Path(file).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{name}_file {file!r} cannot be read") from error
+    return msgspec.structs.replace(config, **{name: secret, f"{name}_file": None})
 
 
 def _refuse_unknown(found: Mapping[str, Any], where: str) -> None:

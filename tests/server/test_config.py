@@ -144,3 +144,47 @@ class TestStore:
             self.read(**settings)
 
         assert "very-secret" not in str(caught.value)
+
+
+class TestSpark:
+    def read(self, **settings: str | dict[str, str]) -> Config:
+        given = {"spark_url": "sc://spark.lab.example:15002", "spark_scratch": "/mnt/scratch"} | settings
+        return read(file=None, environ={}, **given)
+
+    def test_the_token_comes_from_a_file_and_is_never_shown(self, tmp_path: Path) -> None:
+        file = tmp_path / "token"
+        file.write_text("very-secret\n")
+
+        config = self.read(spark_token_file=str(file), query_engine="spark")
+
+        assert config.spark_token == "very-secret"
+        assert "very-secret" not in f"{config!r} {config}"
+
+    def test_the_files_of_a_variable_are_json(self) -> None:
+        variables = {
+            "EPISTA_SERVER_SPARK_URL": "sc://spark.lab.example",
+            "EPISTA_SERVER_SPARK_SCRATCH": "/mnt/scratch",
+            "EPISTA_SERVER_SPARK_FILES": '{"/srv/lab/": "file:///mnt/lab/"}',
+        }
+
+        assert read(file=None, environ=variables).spark_files == {"/srv/lab/": "file:///mnt/lab/"}
+        with pytest.raises(SettingsError, match="SPARK_FILES is not JSON"):
+            read(file=None, environ=variables | {"EPISTA_SERVER_SPARK_FILES": "/srv/lab/"})
+
+    @pytest.mark.parametrize(
+        ("settings", "said"),
+        [
+            ({"spark_url": "http://spark.lab.example"}, "no address of a Spark Connect server"),
+            ({"spark_url": "sc://spark.lab.example:15002/;token=very-secret"}, "no address of a Spark Connect server"),
+            ({"spark_scratch": "scratch"}, "an absolute path"),
+            ({"spark_token": "very-secret", "spark_token_file": "/dev/null"}, "both set"),
+            ({"spark_token_file": "/nowhere/at all"}, "cannot be read"),
+            ({"spark_url": "", "query_engine": "spark"}, "no spark_url says where"),
+            ({"query_engine": "sparc"}, "one of duckdb, spark"),
+        ],
+    )
+    def test_what_makes_no_sense_stops_the_start(self, settings: dict[str, str], said: str) -> None:
+        with pytest.raises(SettingsError, match=said) as caught:
+            self.read(**settings)
+
+        assert "very-secret" not in str(caught.value)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import msgspec
 import pandas as pd
@@ -100,3 +102,39 @@ def test_a_refused_query_is_in_the_audit_log(limited: epista.Workspace, server: 
         ("SELECT getenv('HOME')", "query_refused"),
         ("SELECT 1", "done"),
     }
+
+
+def test_spark_without_a_cluster_is_a_clear_error(limited: epista.Workspace) -> None:
+    with pytest.raises(epista.InvalidRequestError, match="no Spark cluster") as missing:
+        limited.query("SELECT 1", engine="spark")
+
+    assert "spark_url" in (missing.value.hint or "")
+
+
+class TestSparkThatIsGone:
+    @pytest.fixture
+    def config(self, config: Config, tmp_path: Path) -> Config:
+        with socket.socket() as held:
+            held.bind(("127.0.0.1", 0))
+            port = held.getsockname()[1]
+        url = f"sc://127.0.0.1:{port}"
+        return msgspec.structs.replace(config, spark_url=url, spark_scratch=str(tmp_path), query_engine="spark")
+
+    def test_it_is_unavailable_and_the_log_says_so(self, limited: epista.Workspace) -> None:
+        limited.put("EXP-1/counts.parquet", COUNTS)
+
+        with pytest.raises(epista.UnavailableError, match="Spark cluster does not answer"):
+            limited.query("SELECT * FROM counts")
+        assert one(limited.query("SELECT count(*) FROM counts", engine="duckdb")) == 3
+
+        on_duckdb, on_spark = limited.queries()[:2]
+        assert (on_duckdb.engine, on_duckdb.status) == ("duckdb", "done")
+        assert (on_spark.engine, on_spark.status, on_spark.error) == ("spark", "failed", "unavailable")
+
+    def test_what_spark_has_not_is_refused_before_it_is_asked(self, limited: epista.Workspace) -> None:
+        limited.put("EXP-1/counts.parquet", COUNTS)
+
+        with pytest.raises(epista.QueryError, match="the Spark engine has no function hash"):
+            limited.query("SELECT hash(well) FROM counts")
+
+        assert limited.queries()[0].status == "refused"

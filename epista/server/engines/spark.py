@@ -29,6 +29,7 @@ import msgspec
 from epista.contract.errors import (
     MissingExtraError,
     QueryCancelledError,
+    QueryError,
     QueryTimeoutError,
     SettingsError,
     UnavailableError,
@@ -50,7 +51,7 @@ from epista.server.engines.spark_child import (
     Table,
 )
 from epista.server.engines.spark_errors import said, too_large
-from epista.server.engines.spark_sql import Translation, translate
+from epista.server.engines.spark_sql import DUCKDB_ONLY, Translation, translate
 from epista.server.engines.spark_types import spark_type
 
 SMALL_ROWS = 10_000
@@ -232,6 +233,8 @@ class Spark:
 
     def _begin(self, plan: Plan, query_id: str, *, folder: str | None, is_read_back: bool) -> _Query:
         _check_installed()
+        if plan.is_explain:
+            raise QueryError("the Spark engine shows no plans", hint=DUCKDB_ONLY)
         translation = translate(plan)
         is_small = translation.limit is not None and translation.limit <= SMALL_ROWS
         own = f"q-{secrets.token_hex(12)}"

@@ -256,6 +256,8 @@ def _remainder(node: exp.Binary) -> exp.Expr:
 
 def _round_to_int(node: exp.Cast) -> exp.Expr:
     """Round what is cast to an integer, halves of doubles to the even one: Spark cuts off."""
+    if node.to.this is _Type.VARBINARY and not _is(node.this, _Type.VARBINARY):
+        raise _unsaid("a cast to BLOB, which reads \\x as a byte")
     if node.to.this not in _INTEGERS or isinstance(node, exp.TryCast):
         return node
     operand = node.this
@@ -315,7 +317,9 @@ _UNSAID_TYPES = {_Type.TIME, _Type.TIMETZ, _Type.UUID, _Type.BIT, _Type.ENUM, _T
 
 def _average(node: exp.Avg) -> exp.Expr:
     """Averages are doubles, of decimals too."""
-    if node.this is None or isinstance(node.this, exp.Distinct) or _is(node.this, *_FLOATS, _Type.INTERVAL, _Type.TIMESTAMP):
+    if isinstance(node.this, exp.Interval) or _is(node.this, _Type.INTERVAL):
+        raise _unsaid("the average of intervals")
+    if node.this is None or isinstance(node.this, exp.Distinct) or _is(node.this, *_FLOATS, _Type.TIMESTAMP):
         return node
     return exp.Avg(this=_cast(node.this, "DOUBLE"))
 
@@ -358,7 +362,9 @@ def _extreme_by(node: exp.Expr) -> exp.Expr:
     """Pass over rows whose first argument is missing."""
     if node.args.get("count"):
         raise _unsaid("arg_max() of several rows")
-    order = exp.If(this=exp.Not(this=exp.Is(this=exp.paren(node.this), expression=exp.Null())), true=node.expression.copy())
+    order = exp.If(
+        this=exp.Not(this=exp.Is(this=exp.paren(node.this), expression=exp.Null())), true=node.expression.copy(), false=exp.Null()
+    )
     return type(node)(this=node.this.copy(), expression=order)
 
 
@@ -368,7 +374,7 @@ def _date_diff(node: exp.DateDiff) -> exp.Expr:
     if unit == "DAY":
         days = _call("DATEDIFF", _cast(node.this, "DATE"), _cast(node.expression, "DATE"))
         return _cast(days, "BIGINT")
-    if unit not in ("YEAR", "QUARTER", "MONTH", "WEEK", "HOUR", "MINUTE", "SECOND"):
+    if unit not in ("YEAR", "QUARTER", "MONTH", "HOUR", "MINUTE", "SECOND"):
         raise _unsaid(f"date_diff({unit.lower()!r}, ...)")
     ends = [_call("DATE_TRUNC", exp.Literal.string(unit), one) for one in (node.expression, node.this)]
     return _cast(_call("DATEDIFF", exp.var(unit), *ends), "BIGINT")
@@ -426,6 +432,31 @@ def _epoch(node: exp.Expr) -> exp.Expr:
 def _regexp_replace(node: exp.RegexpReplace) -> exp.Expr:
     if node.text("modifiers") != "g":
         raise _unsaid("regexp_replace() without 'g'")
+    return node
+
+
+def _formatted(node: exp.Expr) -> exp.Expr:
+    """Take the parts of a format that both write alike."""
+    pattern = node.args.get("format")
+    if not isinstance(pattern, exp.Literal) or not _FORMAT.fullmatch(str(pattern.this)):
+        raise _unsaid("a time format of other parts than %Y %m %d %H %M %S")
+    return node
+
+
+_FORMAT = re.compile(r"(%[YmdHMS]|[^%A-Za-z'])*")
+
+
+def _end_of_text(node: exp.Expr) -> exp.Expr:
+    """Refuse to count from the other end, which Spark takes for nothing."""
+    if not (isinstance(node.expression, exp.Literal) and str(node.expression.this).isdigit()):
+        raise _unsaid(f"{type(node).__name__.lower()}() of a count that is no number")
+    return node
+
+
+def _substring(node: exp.Substring) -> exp.Expr:
+    start = node.args.get("start")
+    if isinstance(start, exp.Literal) and start.this == "0":
+        raise _unsaid("a substring that begins at 0")
     return node
 
 
@@ -496,6 +527,7 @@ _RULES: dict[type[exp.Expr], Callable[[Any], exp.Expr]] = {
     exp.GenerateSeries: _scalar_series,
     exp.ILike: _like,
     exp.IntDiv: _remainder,
+    exp.Left: _end_of_text,
     exp.Like: _like,
     exp.Log: _log,
     exp.Mod: _remainder,
@@ -503,10 +535,15 @@ _RULES: dict[type[exp.Expr], Callable[[Any], exp.Expr]] = {
     exp.PercentileDisc: _quantile_disc,
     exp.Quantile: _quantile_disc,
     exp.RegexpReplace: _regexp_replace,
+    exp.Right: _end_of_text,
+    exp.StrToTime: _formatted,
     exp.Sub: _subtract,
+    exp.Substring: _substring,
     exp.Table: _series,
     exp.TimestampTrunc: _date_trunc,
+    exp.TimeToStr: _formatted,
     exp.TimeToUnix: _epoch,
+    exp.Week: lambda node: _extract(exp.Extract(this=exp.var("WEEK"), expression=node.this)),
     exp.Window: _window,
 }
 
@@ -518,7 +555,6 @@ _COUNTS = (
     exp.Day,
     exp.DayOfMonth,
     exp.DayOfYear,
-    exp.Week,
     exp.WeekOfYear,
     exp.Quarter,
     exp.Hour,

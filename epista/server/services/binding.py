@@ -62,9 +62,9 @@ def bind(sql: str, resolve: Callable[[Name], P], *, engine: str = "duckdb") -> B
     Raises:
         QuerySyntaxError: the SQL cannot be read.
         QueryRefusedError: it asks for something that is on no list.
-        QueryError: names in it clash.
+        QueryError: names in it clash, or *engine* has no such function.
     """
-    tree = grammar.read(sql)
+    tree = grammar.read(sql, engine=engine)
     try:
         binder = _Binder(sql=sql, resolve=resolve)
         binder.visit(tree, _Scope({}, {}))

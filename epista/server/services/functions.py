@@ -3,11 +3,13 @@ The functions that a query may call, and those of DuckDB that it may not.
 
 A function that is in neither list is one that nobody has looked at, and is refused too: a test compares both with what the engine
 has, so that an upgrade shows what is new. Allowed is what computes from its arguments alone, or reads the clock, or rolls dice.
+On Spark are those that gave the same values there, as the tests call them, and missing values among them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 _FUNCTIONS = """
     abs acos acosh add age aggregate ago alias any_value apply approx_count_distinct approx_quantile approx_top_k arbitrary
@@ -64,7 +66,47 @@ _FUNCTIONS = """
     uuidv7 var_pop var_samp variance variant_extract variant_typeof wavg week weekday weekofyear weighted_avg xor year
     yearweek
 """
-FUNCTIONS = frozenset(_FUNCTIONS.split())
+
+_ON_SPARK = """
+    abs acos acosh any_value approx_count_distinct arg_max arg_min argmax argmin array_agg array_filter array_length
+    array_reverse_sort array_sort ascii asin asinh atan atan2 atanh avg base64 bin bit_and bit_length bit_or bit_xor bool_and
+    bool_or cardinality cbrt ceil ceiling char_length character_length chr coalesce concat concat_ws contains corr cos cosh
+    cot count count_if countif covar_pop covar_samp cume_dist current_date current_timestamp date_diff date_part date_trunc
+    datediff datepart datetrunc day dayofmonth dayofweek dayofyear degrees dense_rank encode ends_with epoch exp factorial
+    filter first first_value flatten floor from_base64 from_hex gen_random_uuid greatest group_concat grouping hex hour ifnull
+    instr isoyear lag last last_day last_value lcase lead least left len length list list_filter list_reverse_sort list_sort
+    list_transform list_value listagg ln log log10 log2 lower lpad ltrim make_date map map_entries map_keys map_values max
+    max_by md5 mean median min min_by minute mod mode month now nth_value ntile nullif octet_length percent_rank pi position
+    pow power quantile quantile_cont quantile_disc quarter radians random rank regexp_extract regexp_extract_all
+    regexp_matches regexp_replace regr_avgx regr_avgy regr_count regr_intercept regr_r2 regr_slope regr_sxx regr_sxy regr_syy
+    repeat replace reverse right round row_number rpad rtrim second sha1 sha256 sign sin sinh split split_part sqrt
+    starts_with stddev stddev_pop stddev_samp str_split str_split_regex strftime string_agg string_split string_split_regex
+    string_to_array strpos strptime struct_extract struct_pack substr substring sum tan tanh to_base64 to_hex today translate
+    trim trunc ucase unhex unnest upper uuid var_pop var_samp variance week weekday weekofyear xor year
+"""
+
+_VARYING = """
+    age ago current_date current_localtime current_localtimestamp current_time current_timestamp gen_random_uuid
+    get_current_time get_current_timestamp localtime localtimestamp now random reservoir_quantile today transaction_timestamp
+    uuid uuidv4 uuidv7
+"""
+
+
+class Function(NamedTuple):
+    """A function that a query may call."""
+
+    engines: tuple[str, ...]
+    """Which engines have it, meaning the same by it."""
+    is_deterministic: bool
+    """Whether its arguments alone decide what it gives: it reads no clock, and rolls no dice."""
+
+
+FUNCTIONS: Mapping[str, Function] = {
+    name: Function(
+        engines=("duckdb", "spark") if name in _ON_SPARK.split() else ("duckdb",), is_deterministic=name not in _VARYING.split()
+    )
+    for name in _FUNCTIONS.split()
+}
 """The functions that a query may call, by their names in lower case."""
 
 TABLE_FUNCTIONS = frozenset(("unnest", "range", "generate_series"))

@@ -18,12 +18,15 @@ from sqlglot.errors import ParseError, TokenError
 from sqlglot.parsers.duckdb import DuckDBParser
 from sqlglot.tokenizer_core import TokenType
 
-from epista.contract.errors import QueryRefusedError, QuerySyntaxError
+from epista.contract.errors import QueryError, QueryRefusedError, QuerySyntaxError
 from epista.contract.queries import MAX_SQL_BYTES
 from epista.server.services.functions import FUNCTIONS, TABLE_FUNCTIONS
 
 MAX_DEPTH = 120
 """How deep a query may nest, in nodes of its tree."""
+
+ENGINES = {"duckdb": "DuckDB", "spark": "Spark"}
+"""What people call the engines, by their names."""
 
 _ONLY_SELECT = "a query is one SELECT: WITH, FROM, VALUES, UNION and subqueries included"
 
@@ -332,25 +335,28 @@ class Typed(DuckDB):
         TYPE_LITERAL_PARSERS: ClassVar[dict[Any, Any]] = {}
 
 
-def read(sql: str) -> exp.Query:
+def read(sql: str, *, engine: str = "duckdb") -> exp.Query:
     """
     Return the tree of *sql*, if it is one query and everything in it is allowed.
 
     Raises:
         QuerySyntaxError: it cannot be read.
         QueryRefusedError: something in it may not be in a query.
+        QueryError: *engine* has no such function as one in it.
     """
     tree = _parse(sql)
     if isinstance(tree, exp.Values):
         tree = exp.select("*").from_(tree, copy=False)
     if not isinstance(tree, exp.Query):
-        refuse(f"{_name(tree)} is no query", sql, offset(tree))
+        refuse(f"{name_of(type(tree))} is no query", sql, offset(tree))
     todo: list[tuple[exp.Expr, int]] = [(tree, 1)]
     while todo:
         node, depth = todo.pop()
         if depth > MAX_DEPTH:
             raise too_deep(sql, offset(node))
         _allow(node, sql)
+        if isinstance(node, exp.Anonymous):
+            _allow_function(node, sql, engine)
         todo += ((child, depth + 1) for child in node.iter_expressions())
     return tree
 
@@ -405,13 +411,13 @@ def _allow(node: exp.Expr, sql: str) -> None:
         refuse(f"the type {node.sql('duckdb')} is not allowed", sql, offset(node), "cast to a type of DuckDB's own")
     parts = NODES.get(type(node))
     if parts is None:
-        _refuse_node(node, type(node), _name(node), sql)
+        _refuse_node(node, type(node), name_of(type(node)), sql)
     allowed = parts.split()
     for key, value in node.args.items():
         if value is None or value is False or value == []:
             continue
         if key not in allowed:
-            _refuse_node(node, (type(node), key), f"{key.strip('_').upper()} in {_name(node)}", sql)
+            _refuse_node(node, (type(node), key), f"{key.strip('_').upper()} in {name_of(type(node))}", sql)
         for part in value if isinstance(value, list) else (value,):
             if isinstance(part, exp.Expr):
                 if key in _IDENTIFIERS.get(type(node), "").split() and not isinstance(part, exp.Identifier):
@@ -421,9 +427,7 @@ def _allow(node: exp.Expr, sql: str) -> None:
                 _allow_text(node, part, sql)
     if isinstance(node, exp.Literal) and not node.is_string and not _NUMBER.fullmatch(node.this):
         raise unreadable(f"{node.this!r} is no number", sql, offset(node))
-    if isinstance(node, exp.Anonymous):
-        _allow_function(node, sql)
-    elif isinstance(node, exp.WithinGroup) and not isinstance(node.this, exp.PercentileCont | exp.PercentileDisc):
+    if isinstance(node, exp.WithinGroup) and not isinstance(node.this, exp.PercentileCont | exp.PercentileDisc):
         _refuse_node(node, exp.WithinGroup, "", sql)
     node.comments = None
 
@@ -436,17 +440,25 @@ def _refuse_node(node: exp.Expr, key: Any, called: str, sql: str) -> NoReturn:
 def _allow_text(node: exp.Expr, text: str, sql: str) -> None:
     pattern = _PRINTED_AS_IS.get(type(node))
     if not (pattern.fullmatch(text) if pattern else text.upper() in WORDS or isinstance(node, exp.Anonymous)):
-        refuse(f"{text!r} in {_name(node)} is not allowed", sql, offset(node))
+        refuse(f"{text!r} in {name_of(type(node))} is not allowed", sql, offset(node))
 
 
-def _allow_function(node: exp.Anonymous, sql: str) -> None:
+def _allow_function(node: exp.Anonymous, sql: str, engine: str) -> None:
     name = node.name.lower()
     in_from = isinstance(node.parent, exp.Table | exp.Lateral)
     if name not in (TABLE_FUNCTIONS if in_from else FUNCTIONS):
         hint = "tables come from Epista, by name" if in_from else "the functions allowed are listed in the reference: SQL"
         refuse(f"the function {node.name} is not allowed", sql, offset(node), hint)
+    if not in_from and engine not in FUNCTIONS[name].engines:
+        line, column = place(sql, offset(node))
+        raise QueryError(
+            f"the {ENGINES[engine]} engine has no function {name}(), at line {line}, column {column}",
+            hint="ask DuckDB instead: engine='duckdb'",
+            details={"line": line, "column": column},
+        )
     node.set("this", name)
 
 
-def _name(node: exp.Expr) -> str:
-    return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", type(node).__name__).upper()
+def name_of(node: type[exp.Expr]) -> str:
+    """Return what to call a kind of node."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", node.__name__).upper()

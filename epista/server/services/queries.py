@@ -106,7 +106,7 @@ class Queries:
         with self._all.read(actor, "read", wanted.workspace) as (tx, access):
             try:
                 find = partial(table_names.find, tx, access, experiment=wanted.experiment, as_of=wanted.as_of)
-                bound = binding.bind(wanted.sql, find)
+                bound = binding.bind(wanted.sql, find, engine=engine.dialect)
                 _refuse_unused(wanted.as_of, bound.tables.values())
             except (QueryError, NotFoundError, AmbiguousNameError) as error:
                 refusal: EpistaError | None = error
@@ -190,6 +190,8 @@ class Queries:
             return found
         if name == "duckdb":
             raise MissingExtraError("for SQL a package is missing on the server", hint='pip install "epista[sql]"')
+        if name == "spark":
+            raise InvalidRequestError("this server has no Spark cluster", hint="whoever runs the server: see spark_url")
         known = ", ".join(sorted(self._engines)) or "none"
         raise InvalidRequestError(f"no engine {name!r} on this server; there are: {known}", hint="leave engine out")
 

@@ -30,6 +30,7 @@ from epista.contract.errors import (
 from epista.server.engines.plans import BoundTable, Column, Limits, Plan
 from epista.server.engines.spark import FolderScratch, Spark
 from tests.processes import wait_until
+from tests.server.engines.spark_calls import AGGREGATES, SCALARS, WINDOWS
 from tests.spark import Spark as Cluster
 
 # Minutes and half a gigabyte of Spark: not for every run, while no server setting reaches the engine.
@@ -197,6 +198,81 @@ def test_values_and_types_are_those_of_duckdb(engine: Spark, tmp_path: Path) -> 
         if field.type != loose.get(field.name, wanted.schema.field(field.name).type)
     }
     assert set(differing) <= {"r1", "d4", "d6"}, differing
+
+
+MOMENTS = [
+    datetime.datetime(2026, 2, 3, 4, 5, 6, 500_000),
+    None,
+    datetime.datetime(1969, 12, 31, 23, 59, 59, 250_000),
+    datetime.datetime(2024, 2, 29),
+    datetime.datetime(2025, 12, 29, 13, 30, 0, 1),
+]
+
+DAYS = [datetime.date(2026, 2, 28), datetime.date(2025, 12, 31), None, datetime.date(1969, 12, 31), datetime.date(2024, 2, 29)]
+
+MIXED = pa.table(
+    {
+        "k": [1, 2, 3, 4, 5],
+        "i": pa.array([1, 2, -3, None, 12], pa.int32()),
+        "j": [3, 2, 1, 2, None],
+        "f": [2.5, -3.5, 0.4, None, 1234.5678],
+        "g": [0.5, 0.25, -0.75, 0.1, None],
+        "p": pa.array([Decimal("2.50"), Decimal("-3.55"), None, Decimal("0.05"), Decimal("100.00")], pa.decimal128(9, 2)),
+        "s": ["abc", "a\\b%_", None, "", "Äpfel und Birnen, 12 Stück"],
+        "u": ["b", "a", ",", "x", " "],
+        "d": [
+            datetime.date(2026, 2, 28),
+            datetime.date(2025, 12, 31),
+            None,
+            datetime.date(1969, 12, 31),
+            datetime.date(2024, 2, 29),
+        ],
+        "e": [datetime.date(2026, 1, 31), datetime.date(2024, 2, 29), datetime.date(2020, 1, 1), None, datetime.date(2024, 3, 1)],
+        "t": pa.array(MOMENTS, pa.timestamp("us")),
+        "z": pa.array(MOMENTS, pa.timestamp("us", "UTC")),
+        "b": [True, False, None, True, False],
+        "bl": pa.array([b"abc", b"", None, b"\x00\xff", b"x"], pa.binary()),
+    }
+)
+
+
+@pytest.mark.parametrize(
+    ("calls", "end"),
+    [(SCALARS, " ORDER BY k"), (AGGREGATES, ""), (WINDOWS, " ORDER BY k")],
+    ids=["scalars", "aggregates", "windows"],
+)
+def test_functions_that_spark_has_give_what_duckdb_gives(engine: Spark, tmp_path: Path, calls: tuple[str, ...], end: str) -> None:
+    tables = {"v": bound("v", tmp_path, MIXED)}
+    differing = {}
+    # Tables that expressions unfold are asked for one by one.
+    groups = [calls[at : at + 40] for at in range(0, len(calls), 40)]
+    for group in groups:
+        plain = [call for call in group if not call.startswith("unnest")]
+        sql = f"SELECT {', '.join(f'{call} AS x{at}' for at, call in enumerate(plain))} FROM v{end}"
+        found, wanted = ask(engine, sql, tables), on_duckdb(sql, tables)
+        for at, call in enumerate(plain):
+            one, other = (column_of(table, at) for table in (found, wanted))
+            if not alike([(value,) for value in one], [(value,) for value in other]):
+                differing[call] = (one, other)
+
+    assert not differing
+
+
+def column_of(table: pa.Table, at: int) -> list[Any]:
+    """Return a column with numbers by value, and moments by what a clock in UTC shows."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, bool | None):
+            return value
+        if isinstance(value, int | float | Decimal):
+            return "no number" if value != value else float(value)
+        if isinstance(value, datetime.datetime):
+            return value.replace(tzinfo=None)
+        if isinstance(value, list | tuple):
+            return [plain(one) for one in value]
+        return [plain(one) for one in value.values()] if isinstance(value, dict) else value
+
+    return [plain(value) for value in table.column(at).to_pylist()]
 
 
 def test_columns_that_older_files_lack_are_missing_values(engine: Spark, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import pytest
 from epista.contract.errors import QueryError, QueryRefusedError, QuerySyntaxError
 from epista.server.services import functions
 from epista.server.services.binding import Bound, Name, bind
+from tests.server.engines import spark_calls
 
 
 def bound(sql: str) -> Bound[str]:
@@ -182,8 +183,35 @@ def test_every_function_of_the_engine_was_looked_at() -> None:
     rows = duckdb.sql(
         "SELECT DISTINCT lower(function_name) FROM duckdb_functions() WHERE function_type IN ('scalar', 'aggregate', 'macro')"
     )
-    known = functions.FUNCTIONS.union(*functions.DENIED.values())
+    known = set(functions.FUNCTIONS).union(*functions.DENIED.values())
     named = {name for (name,) in rows.fetchall() if name.replace("_", "").isalnum()}
 
     assert named - known == set()
-    assert functions.FUNCTIONS.isdisjoint(set().union(*functions.DENIED.values()))
+    assert set(functions.FUNCTIONS).isdisjoint(set().union(*functions.DENIED.values()))
+
+
+def test_what_the_engine_says_varies_is_known_to_vary() -> None:
+    rows = duckdb.sql("SELECT lower(function_name) FROM duckdb_functions() WHERE stability <> 'CONSISTENT'").fetchall()
+
+    allowed = {name for (name,) in rows} & set(functions.FUNCTIONS)
+    assert allowed and not any(functions.FUNCTIONS[name].is_deterministic for name in allowed)
+
+
+def test_every_function_of_spark_is_called_in_the_tests_of_spark() -> None:
+    called = " ".join((*spark_calls.SCALARS, *spark_calls.AGGREGATES, *spark_calls.WINDOWS)).lower()
+    # Those that vary cannot be compared; the others are in the conformance suite, or give an estimate.
+    elsewhere = {"approx_count_distinct", "grouping"}
+
+    on_spark = {name for name, one in functions.FUNCTIONS.items() if "spark" in one.engines and one.is_deterministic}
+    assert {name for name in on_spark if f"{name}(" not in called} <= elsewhere
+
+
+def test_a_function_that_spark_has_not_is_refused_for_spark_alone() -> None:
+    assert bind("SELECT hash(a), abs(a) FROM counts", str)
+    assert bind("SELECT abs(a) FROM counts", str, engine="spark")
+    with pytest.raises(QueryError, match=r"the Spark engine has no function hash\(\), at line 2, column 3") as unknown:
+        bind("SELECT abs(a),\n  hash(a) FROM counts", str, engine="spark")
+
+    assert "duckdb" in (unknown.value.hint or "")
+    with pytest.raises(QueryRefusedError):
+        bind("SELECT java_method('java.lang.System', 'getenv')", str, engine="spark")
