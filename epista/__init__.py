@@ -166,6 +166,14 @@ __all__ = [
     "ServerError",
 ]
 
+
+def load_ipython_extension(ipython: object) -> None:
+    """Add ``%%epista``, a cell of SQL: IPython calls this for ``%load_ext epista``."""
+    from epista.client import notebooks
+
+    notebooks.load(ipython)
+
+
 # Hidden from type checkers, which would otherwise accept any misspelt name.
 if not TYPE_CHECKING:
 

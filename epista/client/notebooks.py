@@ -22,22 +22,15 @@ _AS = ("query", "pandas", "arrow", "polars")
 
 class _Options(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        raise InvalidRequestError(message, hint="%%epista --help")
-
-    def exit(self, status: int = 0, message: str | None = None) -> NoReturn:
-        raise _Shown
+        raise InvalidRequestError(message, hint="%epista lists the options")
 
 
-class _Shown(Exception):
-    """The help was printed, and there is nothing else to do."""
-
-
-def load_ipython_extension(ipython: Any) -> None:
+def load(ipython: Any) -> None:
     """
-    Add ``%%epista``, a cell of SQL: called by ``%load_ext epista``.
+    Add ``%%epista``, a cell of SQL, to an IPython.
 
     ``%%epista counts --params {...} --as-of 2026-11-01`` keeps the result as ``counts``; without a name it is shown.
-    ``%%epista --help`` lists the options.
+    ``%epista SELECT ...`` is the same in a line, and ``%epista`` lists the options.
     """
 
     def epista(line: str, cell: str | None = None) -> Any:
@@ -56,6 +49,9 @@ def load_ipython_extension(ipython: Any) -> None:
 
 def _cell(ipython: Any, line: str, cell: str | None) -> Any:
     if cell is None:  # %epista SELECT ...
+        if not line.strip():
+            _options().print_help()
+            return None
         return queries.query(current.current(), line)
     try:
         words = shlex.split(line)
@@ -63,10 +59,7 @@ def _cell(ipython: Any, line: str, cell: str | None) -> Any:
         raise InvalidRequestError(
             f"the options cannot be read: {error}", hint="quote what has spaces: '2026-11-01 12:00'"
         ) from None
-    try:
-        given = _options().parse_args(words)
-    except _Shown:
-        return None
+    given = _options().parse_args(words)
     if given.name is not None and not given.name.isidentifier():
         raise InvalidRequestError(f"{given.name!r} is no name for a result", hint="%%epista counts")
     here = _value(ipython, given.on, "--on") if given.on else current.current()
@@ -93,7 +86,8 @@ def _cell(ipython: Any, line: str, cell: str | None) -> Any:
 
 
 def _options() -> _Options:
-    options = _Options(prog="%%epista", description="Ask in SQL over the tables that you may read.", allow_abbrev=False)
+    about = "Ask in SQL over the tables that you may read."
+    options = _Options(prog="%%epista", description=about, allow_abbrev=False, add_help=False)
     options.add_argument("name", nargs="?", metavar="NAME", help="keep the result under this name, instead of showing it")
     options.add_argument("--as", dest="as_type", choices=_AS, default="query", help="a QueryResult, or a table of a library")
     options.add_argument("--params", metavar="PYTHON", help="values of ? (a list) or of $name (a dict): a name, or in quotes")
