@@ -129,6 +129,36 @@ def _pieces(draw: st.DrawFn, depth: int) -> tuple[Callable[[], str], Callable[[]
     return expression, query
 
 
+DECOYS = (
+    "counts",
+    "counts secret",
+    'counts AS "secret"',
+    "counts -- FROM secret\n",
+    "counts /* , secret */",
+    "counts /* ' */ /* , secret */",
+    '(SELECT well AS "FROM secret", count FROM counts) q',
+    "(SELECT 'FROM secret; --' AS well, 1 AS count FROM counts) q",
+    "(SELECT $$ FROM secret $$ AS well, 1 AS count) q",
+    "(SELECT e'\\' FROM secret --' AS well, 1 AS count) q",
+    "(WITH secret AS (FROM counts) FROM secret) q",
+    "(WITH SECRET(well, count) AS (FROM counts) FROM secret) q",
+    "(WITH secret AS (FROM secret) FROM counts) q",
+    "(WITH RECURSIVE secret AS (SELECT 'a' AS well, 1 AS count UNION ALL FROM secret WHERE false) FROM secret) q",
+    "(WITH a AS (WITH secret AS (FROM counts) FROM secret) FROM a, secret) q",
+    "(WITH a AS (FROM secret), secret AS (FROM counts) FROM a) q",
+    "counts secret, LATERAL (SELECT secret.well FROM secret) b",
+    "counts secret, secret s2",
+)
+"""What may stand where a table stands, and names a forbidden one where it means nothing, or something else."""
+
+
+@st.composite
+def with_decoys(draw: st.DrawFn) -> str:
+    """A query over ``counts`` in which a table that the caller may not read is named, maybe as one."""
+    first, *rest = _pieces(draw, 1)[1]().split(HOLE)
+    return first + "".join(draw(st.sampled_from(DECOYS)) + piece for piece in rest)
+
+
 @st.composite
 def with_a_forbidden_table(draw: st.DrawFn) -> str:
     """A query over ``counts`` in which one table is another one."""

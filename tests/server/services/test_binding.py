@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import duckdb
 import pytest
+from hypothesis import HealthCheck, given, settings
 
-from epista.contract.errors import QueryError, QueryRefusedError, QuerySyntaxError
+from epista.contract.errors import KeyNotFoundError, QueryError, QueryRefusedError, QuerySyntaxError
 from epista.server.services import functions
 from epista.server.services.binding import Bound, Name, bind
 from tests.server.engines import spark_calls
+from tests.server.services import sql_texts
 
 
 def bound(sql: str) -> Bound[str]:
@@ -177,6 +179,33 @@ def test_deep_nesting_is_refused_and_no_crash() -> None:
     for sql in ("SELECT " + "(" * 5000 + "1" + ")" * 5000, "SELECT " + "1 + " * 15000 + "1", "SELECT " + "NOT " * 15000 + "true"):
         with pytest.raises((QueryRefusedError, QuerySyntaxError)):
             bound(sql)
+
+
+def only_counts(name: Name) -> str:
+    """Resolve as for somebody who may read one table, and no other."""
+    if str(name) not in ("counts", '"counts"'):
+        raise KeyNotFoundError(f"no table {name}")
+    return "counts"
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(sql_texts.with_a_forbidden_table())
+def test_a_forbidden_table_is_as_if_absent_wherever_it_stands(sql: str) -> None:
+    with pytest.raises((KeyNotFoundError, QueryError)):
+        bind(sql, only_counts)
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(sql_texts.with_decoys())
+def test_what_only_looks_like_a_forbidden_table_reads_none(sql: str) -> None:
+    try:
+        found = bind(sql, only_counts)
+        # DuckDB's own parser is the judge: it knows no table that was not pinned, also not by a name of the query's own.
+        read = duckdb.get_table_names(found.ast.sql("duckdb"))
+    except (QueryError, KeyNotFoundError, duckdb.BinderException):
+        return
+
+    assert {name for name in read if not name.startswith("c_")} <= set(found.tables)
 
 
 def test_every_function_of_the_engine_was_looked_at() -> None:
