@@ -60,6 +60,13 @@ def translate(plan: Plan) -> Translation:
         if new is not node:
             new.type = node.type
             node.replace(new)
+    for select in reversed(list(tree.find_all(exp.Select))):
+        if select.args.get("qualify"):
+            unfolded = _unqualified(select)
+            if select is tree:
+                tree = unfolded
+            else:
+                select.replace(unfolded)
     try:
         sql = tree.sql(dialect="spark", unsupported_level=ErrorLevel.RAISE, comments=False)
     except SqlglotError as problem:
@@ -138,6 +145,40 @@ def _limit(tree: exp.Query, params: Mapping[str, Any]) -> int | None:
         value = params.get(str(count.this))
         return value if isinstance(value, int) else None
     return int(count.this) if isinstance(count, exp.Literal) and str(count.this).isdigit() else None
+
+
+# What Spark has no word for
+
+
+def _unqualified(select: exp.Select) -> exp.Select:
+    """Say QUALIFY as a condition on a subquery; what orders and cuts the result stays outside of it."""
+    inner = select.copy()
+    if inner.args.get("distinct") or (inner.args.get("group") and inner.args["group"].args.get("all")):
+        raise _unsaid("QUALIFY with DISTINCT or GROUP BY ALL")
+    with_, order, limit, offset = (part.pop() if (part := inner.args.get(key)) else None for key in _OUTSIDE)
+    named = {column.alias.lower(): column.this for column in inner.expressions if isinstance(column, exp.Alias)}
+    mark = f"q_{secrets.token_hex(8)}"
+    hidden = [mark]
+    # In brackets, so that also a condition that is one column has something around it.
+    test = exp.paren(inner.args["qualify"].pop().this, copy=False)
+    for column in list(test.find_all(exp.Column)):
+        if not column.table and column.name.lower() in named:
+            column.replace(exp.paren(named[column.name.lower()].copy(), copy=False))
+    inner.select(exp.alias_(test, mark), copy=False)
+    for number, ordered in enumerate(order.expressions if order else ()):
+        if isinstance(ordered.this, exp.Literal) or (isinstance(ordered.this, exp.Column) and ordered.this.name.lower() in named):
+            continue
+        hidden.append(f"{mark}_{number}")
+        inner.select(exp.alias_(ordered.this.copy(), hidden[-1]), copy=False)
+        ordered.set("this", exp.column(hidden[-1]))
+    star = exp.Star(except_=[exp.to_identifier(name) for name in hidden])
+    outer = exp.select(star).from_(inner.subquery(f"{mark}_t", copy=False)).where(exp.column(mark))
+    for key, part in zip(_OUTSIDE, (with_, order, limit, offset), strict=True):
+        outer.set(key, part)
+    return outer
+
+
+_OUTSIDE = ("with_", "order", "limit", "offset")
 
 
 # Types

@@ -151,6 +151,15 @@ EXTRAS = {
     "qualify": """
         SELECT o_custkey c, o_orderkey o FROM orders
         QUALIFY row_number() OVER (PARTITION BY o_custkey ORDER BY o_orderkey) = 1""",
+    "qualify of all columns, ordered and cut": """
+        SELECT * FROM orders QUALIFY row_number() OVER (PARTITION BY o_custkey ORDER BY o_orderkey) = 1
+        ORDER BY o_totalprice + o_orderkey DESC, 1 LIMIT 7""",
+    "qualify by an alias, in a common table": """
+        WITH a AS (SELECT o_custkey c, rank() OVER (ORDER BY o_orderkey) r FROM orders QUALIFY r <= 3 AND c > 0)
+        SELECT *, count(*) OVER () n FROM a QUALIFY sum(c) OVER (ORDER BY r) > 0""",
+    "qualify of groups": """
+        SELECT o_custkey, sum(o_totalprice) s FROM orders GROUP BY 1
+        QUALIFY rank() OVER (ORDER BY sum(o_totalprice) DESC) <= 3""",
     "group by all": "SELECT n_regionkey r, string_agg(n_name, ',' ORDER BY n_name) n FROM nation GROUP BY ALL",
     "exclude": "SELECT * EXCLUDE (n_comment) FROM nation",
 }
