@@ -72,7 +72,7 @@ class Published:
     @property
     def download_url(self) -> Link:
         """
-        A new link to what was published, which any browser opens; good for an hour, as `Workspace.link` makes it.
+        A new link from which any browser downloads what was published; good for an hour, as `Workspace.link` makes it.
 
         Raises:
             ForbiddenError: the server makes no links, or the token may not read.

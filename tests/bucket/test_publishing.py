@@ -88,7 +88,7 @@ class TestFigures:
         assert published.specification is None
         assert xml.etree.ElementTree.fromstring(here(asset)).tag == "{http://www.w3.org/2000/svg}svg"
 
-    def test_the_link_opens_what_was_published_in_any_browser(self, here: epista.Workspace) -> None:
+    def test_the_link_gives_any_browser_what_was_published(self, here: epista.Workspace) -> None:
         published = here.publish_figure(SVG, "first")
         here.publish_figure(SVG.replace("9", "8"), "first")
 
