@@ -196,7 +196,8 @@ def slug(name: str) -> str:
     for sign, word in _SIGNS.items():
         text = text.replace(sign, f" {word} ")
     kept = (char if unicodedata.category(char)[0] in "LMN" or char in "+_." else " " for char in text)
-    words = _DOT.sub(" ", "".join(kept)).split()
+    # Also no marks that have lost their letter.
+    words = [word for word in _DOT.sub(" ", "".join(kept)).split() if word == "+" or any(map(str.isalnum, word))]
     if not any(char.isalnum() for word in words for char in word):
         raise ValidationError(f"the name {name!r} has no letter and no digit, so no key can be made of it")
     return "-".join(words)

@@ -20,10 +20,13 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 from choreographer.browsers.chromium import Chromium
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 import epista
 from epista.client import artifacts
+from epista.contract import keys
 from epista.serializers import figure
 from tests.makers import Server
 
@@ -407,6 +410,17 @@ def test_a_clean_key_of_a_name(name: str, slug: str | None) -> None:
     else:
         assert artifacts.slug(name) == slug
         assert artifacts.slug(slug) == slug
+
+
+@given(st.text(max_size=40))
+def test_any_name_gives_the_last_part_of_a_key_or_is_refused(name: str) -> None:
+    try:
+        slug = artifacts.slug(name)
+    except epista.ValidationError:
+        return
+
+    assert keys.normalise(slug) == slug
+    assert "/" not in slug and not any(map(str.isspace, slug))
 
 
 @pytest.mark.parametrize(
