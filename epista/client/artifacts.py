@@ -200,7 +200,7 @@ def slug(name: str) -> str:
     words = [word for word in _DOT.sub(" ", "".join(kept)).split() if word == "+" or any(map(str.isalnum, word))]
     if not any(char.isalnum() for word in words for char in word):
         raise ValidationError(f"the name {name!r} has no letter and no digit, so no key can be made of it")
-    return "-".join(words)
+    return unicodedata.normalize("NFC", "-".join(words))
 
 
 def _name_and_format(name: str | None, format: str | None, formats: Sequence[str]) -> tuple[str | None, str | None]:
