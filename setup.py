@@ -28,6 +28,7 @@ EXTRAS["test"] = sorted(
         "duckdb-extension-tpch==1.5.5",
         "hypothesis>=6.100",
         "ipykernel>=6.29",
+        "jupyter_client>=8.6",
         "matplotlib>=3.9",
         "nbclient>=0.10",
         "openapi-spec-validator>=0.7",

@@ -9,6 +9,7 @@ import weakref
 from typing import TYPE_CHECKING
 
 from epista.client import embedded, offline, settings
+from epista.client.provenance import Provenance
 from epista.client.transfer.cache import Cache
 from epista.contract.errors import NotFoundError, SettingsError
 from epista.contract.workspaces import ListWorkspaces, Workspaces
@@ -57,6 +58,7 @@ class Session:
         self._experiment = found.experiment
         self._notebook = found.notebook
         self._show_progress = found.show_progress
+        self._provenance = Provenance(records_code=found.records_code)
         self._choosing = threading.Lock()
         with contextlib.ExitStack() as undo:
             lab = embedded.start(found.location, os.environ) if found.is_folder else None
@@ -136,6 +138,11 @@ class Session:
     def notebook(self) -> str | None:
         """The notebook, recorded with what it makes."""
         return self._notebook
+
+    @property
+    def provenance(self) -> Provenance:
+        """What this session has read, and what is doing the reading."""
+        return self._provenance
 
     @property
     def show_progress(self) -> bool | None:

@@ -40,6 +40,7 @@ VARIABLES = {
     "ENV_FILE": "a file of such variables, read below the real ones",
     "CACHE_DIR": "a folder in which what was read is kept, for the next time and for when the lab cannot be reached",
     "CACHE_BYTES": "how much may be kept there, such as 500MB or 20GiB; 10 GiB if not set",
+    "RECORD_CODE": "0 records neither script, cell nor git commit with what is made; else they are, where they are found",
     "PROGRESS": "1 shows progress, 0 does not; else only on a terminal or in a notebook",
 }
 """Every variable the client reads, without its prefix."""
@@ -75,6 +76,8 @@ class Settings:
     """The notebook, for provenance."""
     show_progress: bool | None
     """None: only on a terminal or in a notebook."""
+    records_code: bool
+    """Whether script, cell and git commit are recorded with what is made."""
     cache_dir: Path | None
     """Where what was read is kept; None: nowhere."""
     cache_bytes: int
@@ -176,7 +179,8 @@ def read(
         workspace=workspace or variable("WORKSPACE_ID") or (saved.workspace if saved else None),
         experiment=_experiment(experiment or variable("EXPERIMENT_ID")),
         notebook=notebook or anywhere("NOTEBOOK_ID"),
-        show_progress=_flag(anywhere("PROGRESS")) if progress is None else progress,
+        show_progress=_flag("PROGRESS", anywhere("PROGRESS")) if progress is None else progress,
+        records_code=_flag("RECORD_CODE", anywhere("RECORD_CODE")) is not False,
         cache_dir=Path(named).expanduser().absolute() if (named := anywhere("CACHE_DIR")) else None,
         cache_bytes=_bytes(anywhere("CACHE_BYTES")),
     )
@@ -282,11 +286,11 @@ def _experiment(name: str | None) -> str | None:
     return name
 
 
-def _flag(text: str | None) -> bool | None:
+def _flag(name: str, text: str | None) -> bool | None:
     if text is None:
         return None
     if text not in ("0", "1"):
-        raise SettingsError(f"PROGRESS is 0 or 1, not {text!r}")
+        raise SettingsError(f"{name} is 0 or 1, not {text!r}")
     return text == "1"
 
 

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from epista import contract
-from epista.contract import messages, objects, tokens, workspaces
+from epista.contract import lineage, messages, objects, tokens, workspaces
 from epista.contract.endpoints import ENDPOINTS
 from epista.contract.openapi import field_docs
 
@@ -38,7 +38,14 @@ def test_a_message_is_frozen_and_made_by_keyword(message: type[msgspec.Struct]) 
 def test_a_request_refuses_fields_it_does_not_know_and_a_reply_ignores_them(message: type[msgspec.Struct]) -> None:
     strict = message.__struct_config__.forbid_unknown_fields
 
-    parts = (objects.FrameHead, objects.Described, objects.MoveObject, workspaces.Rule)  # of a request
+    parts = (
+        objects.FrameHead,
+        objects.Described,
+        objects.MoveObject,
+        lineage.Activity,
+        lineage.Cell,
+        workspaces.Rule,
+    )  # of a request
     assert strict == issubclass(message, (messages.Request, *parts))
 
 
