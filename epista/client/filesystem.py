@@ -49,6 +49,7 @@ from epista.contract.errors import (
     ValidationError,
 )
 from epista.contract.frames import MAX_BODY_BYTES, MAX_OBJECTS, SMALL_BYTES
+from epista.contract.lineage import said
 from epista.contract.objects import (
     Assets,
     CommitObjects,
@@ -347,7 +348,7 @@ class EpistaFileSystem(AbstractFileSystem, metaclass=_Placed):  # type: ignore[m
         files = [one for one in paths if bulk.known.get(one, {}).get("type") != "directory"]
 
         if on_error == "raise" and not kwargs:
-            pinned = dict(zip(files, map(_pinned, self._files(files, bulk)), strict=True))
+            pinned = {path: _pinned(self._here(), info) for path, info in zip(files, self._files(files, bulk), strict=True)}
             wanted = list({one.version: one for one in pinned.values()}.values())
             bytes_of = {one.version: data for one, data in download.to_memories(self._here(), wanted, Progress())}
             return {path: bytes_of[one.version] for path, one in pinned.items()}
@@ -647,7 +648,7 @@ class EpistaFileSystem(AbstractFileSystem, metaclass=_Placed):  # type: ignore[m
         here = self._here()
         info = _whole(here, info)
         first, stop, _ = slice(start, end).indices(info["size"])
-        wanted = _pinned(info)
+        wanted = _pinned(here, info)
         if (first, stop) == (0, wanted.size_bytes):
             return download.to_memory(here, wanted, Progress())
         return _range(here, wanted, first, stop)
@@ -665,7 +666,7 @@ class EpistaFileSystem(AbstractFileSystem, metaclass=_Placed):  # type: ignore[m
         """Return how a file gets to *target*; a folder is made at once."""
         root = root if root in target.parents else None
         if info["type"] == "file":
-            return [Job(_pinned(_whole(self._here(), info)), target, root)]
+            return [Job(_pinned(self._here(), _whole(self._here(), info)), target, root)]
         if root is not None:
             destinations.refuse_links(root, target)
         target.mkdir(parents=True, exist_ok=True)
@@ -727,7 +728,7 @@ class EpistaFile(AbstractBufferedFile):  # type: ignore[misc]  # fsspec has no t
 
     def __init__(self, fs: EpistaFileSystem, path: str, info: Info, *, block_size: int | None, **kwargs: Any) -> None:
         self._here = fs._here()
-        self._wanted = _pinned(info)
+        self._wanted = _pinned(self._here, info)
         self._hash = hashlib.sha256()
         self._hashed_bytes = 0
         self._lock = threading.Lock()
@@ -783,7 +784,7 @@ class WrittenFile(io.BufferedIOBase):
         if found["type"] != "file":
             raise _is_folder(self.path, "name a file in it")
         self._expect = found["version"]
-        for piece in download.stream(self.here, _pinned(found), 0, found["size"], Progress()):
+        for piece in download.stream(self.here, _pinned(self.here, found), 0, found["size"], Progress()):
             self.write(piece)
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: Any) -> None:
@@ -1019,7 +1020,9 @@ def _folder(path: str) -> Info:
     return {"name": path, "size": 0, "type": "directory"}
 
 
-def _pinned(info: Info) -> Pinned:
+def _pinned(here: Session, info: Info) -> Pinned:
+    """Return the version that is read, and note that it is."""
+    here.provenance.read([info["version"]])
     return Pinned(info["name"], info["version"], info["size"], info["sha256"], info["format"], None)
 
 
@@ -1051,7 +1054,8 @@ def _sent(here: Session, contents: Sequence[bytes]) -> list[str]:
 
 
 def _commit(here: Session, put: Sequence[PutObject]) -> None:
-    here.wire.call("objects.commit", CommitObjects(workspace=here.name, objects=tuple(put), notebook=here.notebook), reply=Assets)
+    request = CommitObjects(workspace=here.name, objects=tuple(put), **said(objects.origin_of(here, None)))
+    here.wire.call("objects.commit", request, reply=Assets)
 
 
 def _expected(mode: str) -> str | None:

@@ -14,6 +14,8 @@ import msgspec
 
 from epista.client import assets, offline, tables
 from epista.client.assets import Asset, locate, target
+from epista.client.provenance import worth_telling
+from epista.client.queries import QueryResult
 from epista.client.transfer import batches, destinations, disk, folders, streams, upload
 from epista.client.transfer import download as downloads
 from epista.client.transfer import frames as transfer_frames
@@ -30,6 +32,7 @@ from epista.contract.errors import (
     TransferError,
     ValidationError,
 )
+from epista.contract.lineage import Origin, said
 from epista.contract.objects import (
     Assets,
     CommitObjects,
@@ -55,6 +58,9 @@ if TYPE_CHECKING:
 
 Ref: TypeAlias = str | AssetRef
 """What is taken wherever a key is."""
+
+Inputs: TypeAlias = "Ref | QueryResult | Iterable[Ref | QueryResult]"
+"""What something was made from: keys, assets, ids of versions, results of queries."""
 
 Metadata: TypeAlias = Mapping[str, Any]
 """What a user says about an asset."""
@@ -101,11 +107,13 @@ def fetch(here: Session, key: Ref, dest: str | os.PathLike[str] = ".", *, versio
         root = Path(dest) if path.parent == Path(dest) else None
         with shown(here, "fetch", found.size_bytes) as progress:
             downloads.to_file(here, Job(found, path, root), progress)
+        here.provenance.read([found.version])
         return path
     root = Path(dest)
     results, jobs = _plan(found, root)
     with shown(here, "fetch", sum(job.wanted.size_bytes for job in jobs), len(jobs)) as progress:
         results += downloads.to_files(here, jobs, progress)
+    here.provenance.read(file.version for file in found.files)
     report(results)
     return root
 
@@ -150,7 +158,9 @@ def deserialize(
     if isinstance(found, Pinned):
         _require_readers([found], format, options)
         with shown(here, "read", found.size_bytes) as progress:
-            return read(found, downloads.to_memory(here, found, progress))
+            data = downloads.to_memory(here, found, progress)
+        here.provenance.read([found.version])
+        return read(found, data)
     _require_readers(found.files, format, options)
     objects: dict[str, Any] = {file.key.removeprefix(found.path): None for file in found.files}
     with (
@@ -159,6 +169,7 @@ def deserialize(
     ):
         for file, data in arriving:
             objects[file.key.removeprefix(found.path)] = read(file, data)
+    here.provenance.read(file.version for file in found.files)
     return objects
 
 
@@ -172,7 +183,7 @@ def put(
     kind: str | None = None,
     format: str | None = None,
     expect: str | None = None,
-    inputs: Iterable[Ref] | None = None,
+    inputs: Inputs | None = None,
     **options: Any,
 ) -> Asset:
     """
@@ -180,7 +191,8 @@ def put(
 
     Nothing is overwritten: a put makes a version, unless it changes nothing. *meta* and *tags* replace those of the asset;
     None keeps them, an empty one clears them. *expect* is ``"absent"`` or the id of the version this replaces. *inputs*
-    are what it was made from: keys, assets or ids of versions. *options* are the serializer's, and apply again on read.
+    are what it was made from: keys, assets, ids of versions, results of queries; None: what this session has read so far, or in
+    the `run` that this is done in. *options* are the serializer's, and apply again on read.
 
     Raises:
         FormatError: the object does not fit the key's extension, or that is not known.
@@ -192,7 +204,7 @@ def put(
     place = target(here, key)
     described = _described(meta, tags, kind)
     made = serializers.serialize(place, obj, format=format, options=options)
-    sources = _versions_of(here, inputs)
+    origin = origin_of(here, inputs)
 
     def put_object(sha256: str) -> PutObject:
         return PutObject(
@@ -206,13 +218,13 @@ def put(
         )
 
     if len(made.data) < frames.SMALL_BYTES:
-        return _put_small(here, made.data, put_object, sources)
+        return _put_small(here, made.data, put_object, origin)
     with shown(here, "put", len(made.data)) as progress:
         sha256 = upload.send_bytes(here, made.data, progress)
-    return _commit(here, [put_object(sha256)], sources)[0]
+    return _commit(here, [put_object(sha256)], origin)[0]
 
 
-def append(here: Session, key: Ref, table: Any, *, expect: str | None = None, inputs: Iterable[Ref] | None = None) -> Asset:
+def append(here: Session, key: Ref, table: Any, *, expect: str | None = None, inputs: Inputs | None = None) -> Asset:
     """
     Add the rows of *table* (pandas, polars, Arrow, a list of dicts) to the Parquet table at *key*, as a new version.
 
@@ -233,10 +245,10 @@ def append(here: Session, key: Ref, table: Any, *, expect: str | None = None, in
     if list(getattr(getattr(table, "index", None), "names", ())) == [None]:
         table = table.reset_index(drop=True)
     made = serializers.serialize("rows.parquet", table)
-    sources = _versions_of(here, inputs)
+    origin = origin_of(here, inputs)
     with shown(here, "append", len(made.data)) as progress:
         sha256 = upload.send_bytes(here, made.data, progress)
-    request = AppendRows(workspace=here.name, key=place, sha256=sha256, expect=expect, inputs=sources, notebook=here.notebook)
+    request = AppendRows(workspace=here.name, key=place, sha256=sha256, expect=expect, **said(origin))
     return here.wire.call("tables.append", request, reply=Asset, read_seconds=tables.JOIN_SECONDS)
 
 
@@ -250,7 +262,7 @@ def put_file(
     kind: str | None = None,
     format: str | None = None,
     expect: str | None = None,
-    inputs: Iterable[Ref] | None = None,
+    inputs: Inputs | None = None,
     **options: Any,
 ) -> Asset:
     """
@@ -272,16 +284,16 @@ def put_file(
     described = _described(meta, tags, kind)
     name = _format_of(place, format)
     recorded = serializers.check_options(name or formats.UNKNOWN.name, options)
-    sources = _versions_of(here, inputs)
+    origin = origin_of(here, inputs)
 
     def put_object(sha256: str) -> PutObject:
         return PutObject(key=place, sha256=sha256, format=name, options=recorded, expect=expect, **described)
 
     if (data := upload.read_small(path)) is not None:
-        return _put_small(here, data, put_object, sources)
+        return _put_small(here, data, put_object, origin)
     with shown(here, "put", disk.size_of(path)) as progress:
         sha256 = upload.send_file(here, path, progress)
-    return _commit(here, [put_object(sha256)], sources)[0]
+    return _commit(here, [put_object(sha256)], origin)[0]
 
 
 def put_dir(
@@ -294,7 +306,7 @@ def put_dir(
     ignore: str | Iterable[str] | None = None,
     links: Links = "inside",
     expect: Literal["absent"] | None = None,
-    inputs: Iterable[Ref] | None = None,
+    inputs: Inputs | None = None,
 ) -> list[Asset]:
     """
     Upload a folder below *prefix*, all or nothing, and return its assets in the order of their names.
@@ -314,7 +326,7 @@ def put_dir(
         raise ValidationError(f"expect={expect!r}: a folder can only be expected to be 'absent'")
     folder = folder_for(here, prefix)
     described = _described(None if callable(meta) else meta, tags, None)
-    sources = _versions_of(here, inputs)
+    origin = origin_of(here, inputs)
     found = folders.walk(path, ignore=ignore, links=links)
     places, metas, problems = _places(folder, found, meta if callable(meta) else None)
     upload.refuse(problems)
@@ -339,7 +351,7 @@ def put_dir(
     with shown(here, "put", sum(file.size_bytes for file in files), len(files)) as progress:
         if found.left_out:
             progress.note(f"{len(found.left_out)} left out of '{path}': {', '.join(found.left_out[:10])}")
-        made = batches.put(here, files, described_as, sources, batches.Receipts(_Framed, _Assets), progress)
+        made = batches.put(here, files, described_as, origin, batches.Receipts(_Framed, _Assets), progress)
     receipts = {asset.key: asset for asset in made}
     return [receipts[place] for place in places.values()]
 
@@ -485,6 +497,7 @@ def open(
             raise ValidationError("byte_range is for streams; with download=True the whole file is copied")
         return _copied(here, wanted)
     start, stop = _bounds(byte_range, wanted)
+    here.provenance.read([wanted.version])
     return streams.opened(here, wanted, start, stop)
 
 
@@ -494,6 +507,7 @@ def _copied(here: Session, wanted: Pinned) -> Iterator[Path]:
         path = destinations.below(Path(folder), keys.name_of(wanted.key))
         with shown(here, "fetch", wanted.size_bytes) as progress:
             downloads.to_file(here, Job(wanted, path, Path(folder)), progress)
+        here.provenance.read([wanted.version])
         yield path
 
 
@@ -739,11 +753,19 @@ def _places(
     return places, metas, problems
 
 
-def _versions_of(here: Session, inputs: Iterable[Ref] | None) -> tuple[str, ...]:
-    """Return the ids of the versions that *inputs* stand for."""
-    if isinstance(inputs, (str, AssetRef)):
-        inputs = [inputs]
-    return tuple(_version_of(here, ref) for ref in inputs or ())
+def origin_of(here: Session, inputs: Inputs | None) -> Origin:
+    """Return where what is written now comes from: what *inputs* state, or else what this session has read."""
+    given: list[Ref | QueryResult] = []
+    if inputs is None:
+        activity = here.provenance.activity()
+    else:
+        given = [inputs] if isinstance(inputs, str | AssetRef | QueryResult) else list(inputs)
+        activity = here.provenance.stated(one.query_id for one in given if isinstance(one, QueryResult))
+    return Origin(
+        inputs=tuple(_version_of(here, one) for one in given if not isinstance(one, QueryResult)),
+        notebook=here.notebook,
+        activity=worth_telling(activity),
+    )
 
 
 def _version_of(here: Session, ref: Ref) -> str:
@@ -754,13 +776,13 @@ def _version_of(here: Session, ref: Ref) -> str:
     return assets.get(here, ref).version
 
 
-def _put_small(here: Session, data: bytes, put_object: Callable[[str], PutObject], inputs: tuple[str, ...]) -> Asset:
+def _put_small(here: Session, data: bytes, put_object: Callable[[str], PutObject], origin: Origin) -> Asset:
     """Send the content and commit it in one request."""
     sha256 = hashlib.sha256(data).hexdigest()
-    head = FrameHead(objects=(put_object(sha256),), inputs=inputs, notebook=here.notebook)
+    head = FrameHead(objects=(put_object(sha256),), **said(origin))
     return transfer_frames.send(here, {sha256: data}, head, _Framed).assets[0]
 
 
-def _commit(here: Session, objects: list[PutObject], inputs: tuple[str, ...]) -> list[Asset]:
-    request = CommitObjects(workspace=here.name, objects=tuple(objects), inputs=inputs, notebook=here.notebook)
+def _commit(here: Session, objects: list[PutObject], origin: Origin) -> list[Asset]:
+    request = CommitObjects(workspace=here.name, objects=tuple(objects), **said(origin))
     return list(here.wire.call("objects.commit", request, reply=_Assets).assets)

@@ -168,6 +168,12 @@ def run(here: Session, title: str) -> contextlib.AbstractContextManager[Run]:
     return here.provenance.run(title)
 
 
+def worth_telling(activity: Activity) -> Activity | None:
+    """Return an activity; None if nothing was read, and it is not known what runs: a version need not say so."""
+    known = activity.title, activity.cell, activity.script, activity.git_commit, activity.read, activity.queries
+    return activity if any(known) else None
+
+
 def without_secrets(source: str) -> str:
     """Return the source of a cell without tokens, and without texts that are given to names such as ``password``."""
     return _TOKEN.sub("...", _ASSIGNED.sub(r"\1\2...\2", source))

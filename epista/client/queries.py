@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from urllib3 import BaseHTTPResponse
 
     from epista.client.session import Session
-    from epista.contract.assets import Source
+    from epista.contract.lineage import Source
 
 READ_SECONDS = 3600.0
 """How long the first bytes of a result may take, the wait for its turn included; servers have limits of their own."""
@@ -254,6 +254,7 @@ def query(
         for batch in coming:
             found.append(batch)
             told(coming.rows)
+        here.provenance.queried(coming.query_id)
         return QueryResult(here, pa.Table.from_batches(found, coming.schema), coming.query_id)
 
 
@@ -266,7 +267,9 @@ def batches(
     engine: str | None = None,
 ) -> Batches:
     """Ask as `query` does, and read the result as it comes, without holding it: it may be as large as it likes."""
-    return Batches(here, _request(here, sql, params, as_of, engine, of_any_size=True))
+    coming = Batches(here, _request(here, sql, params, as_of, engine, of_any_size=True))
+    here.provenance.queried(coming.query_id)
+    return coming
 
 
 def explain(

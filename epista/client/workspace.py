@@ -7,6 +7,7 @@ from epista.client import assets as _assets
 from epista.client import linked as _linked
 from epista.client import links as _links
 from epista.client import objects as _objects
+from epista.client import provenance as _provenance
 from epista.client import queries as _queries
 from epista.client import usage as _usage
 from epista.client.session import Session
@@ -46,7 +47,4 @@ class Workspace(Session):
     explain = _queries.explain
     queries = _queries.find
     cancel_query = _queries.cancel
-    publish_figure = _artifacts.publish_figure
-    publish_table = _artifacts.publish_table
-    link = _links.create
-    usage = _usage.get
+    run = _provenance.run

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import msgspec
 
+from epista.contract.lineage import Lineage
 from epista.contract.messages import Cursor, Instant, PageSize, Reply, Request, Text
 from epista.contract.tables import Table
 
@@ -14,26 +15,6 @@ MAX_TAGS = 100
 
 MAX_LISTED = 5000
 """How many assets one page of them may have."""
-
-
-class Source(Reply, frozen=True, kw_only=True):
-    """A version that went into another one."""
-
-    version: str
-    """The id of the version."""
-    key: str
-    """Where its asset stands."""
-    number: int
-    """Which version of that asset it is."""
-
-
-class Lineage(Reply, frozen=True, kw_only=True):
-    """Where a version came from."""
-
-    inputs: tuple[Source, ...] = ()
-    """The versions that went into it, as far as the caller may read them."""
-    notebook: str | None = None
-    """The notebook that made it."""
 
 
 # Without the garbage collector, for nothing in it can hold a circle, a million are decoded in a third of the time.

@@ -1,12 +1,12 @@
-"""Lineage: what somebody did when versions were made."""
+"""Lineage: what somebody did when versions were made, and from what."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 
-from epista.contract.messages import Instant
+from epista.contract.messages import Instant, Reply, Request, Text
 
 MAX_READ = 1000
 """How many versions an activity names as read; each put repeats them, so they have to be few."""
@@ -64,3 +64,69 @@ class Activity(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """How many more were read, and are not named."""
     queries: Annotated[tuple[Uid, ...], msgspec.Meta(max_length=MAX_QUERIES)] = ()
     """Ids of queries in the log whose results went in."""
+
+
+class Origin(Request, frozen=True, kw_only=True):
+    """What every commit says of where its versions come from."""
+
+    inputs: Annotated[tuple[Text, ...], msgspec.Meta(max_length=10_000)] = ()
+    """Ids of the versions that went into them, as whoever writes states it."""
+    notebook: Text | None = None
+    """The notebook that made them."""
+    activity: Activity | None = None
+    """What was being done, and what had been read before."""
+
+
+def said(origin: Origin) -> dict[str, Any]:
+    """Return the fields of an `Origin`, for a message that says the same."""
+    return {name: getattr(origin, name) for name in Origin.__struct_fields__}
+
+
+class Source(Reply, frozen=True, kw_only=True):
+    """A version that went into another one, or came out of it."""
+
+    version: str
+    """The id of the version."""
+    key: str
+    """Where its asset stands."""
+    number: int
+    """Which version of that asset it is."""
+
+
+class AskedQuery(Reply, frozen=True, kw_only=True):
+    """A query whose result went into something."""
+
+    id: str
+    """In the query log."""
+    sql: str | None = None
+    """As typed; null unless the caller asked it, or may read all that it read."""
+
+
+class RecordedActivity(Reply, frozen=True, kw_only=True):
+    """What somebody did when versions were made, as the lab recorded it."""
+
+    id: str
+    """Opaque."""
+    by: str
+    """Who."""
+    at: Instant
+    """When the versions were made."""
+    told: Activity
+    """What was told of it, without `read` and `queries`; a cell's source is for its author and who sees the whole workspace."""
+    queries: tuple[AskedQuery, ...] = ()
+    """The queries whose results went in."""
+
+
+class Lineage(Reply, frozen=True, kw_only=True):
+    """Where a version came from, and what came of it."""
+
+    inputs: tuple[Source, ...] = ()
+    """The versions that went into it, as far as the caller may read them."""
+    more: int = 0
+    """How many more inputs the caller may read; `GetLineage` tells of them."""
+    notebook: str | None = None
+    """The notebook that made it."""
+    activity: RecordedActivity | None = None
+    """What made it, if that was told; said only of one asset that was looked up."""
+    outputs: tuple[Source, ...] = ()
+    """The newest 100 versions that it went into and the caller may read; said only of one asset that was looked up."""

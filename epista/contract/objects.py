@@ -8,6 +8,7 @@ import msgspec
 
 from epista.contract.assets import MAX_TAGS, Asset
 from epista.contract.frames import MAX_OBJECTS
+from epista.contract.lineage import Origin
 from epista.contract.messages import Digest, Reply, Request, Text
 
 Tag = Annotated[str, msgspec.Meta(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$(?!\n)")]
@@ -141,17 +142,13 @@ class PutObject(Described, frozen=True, kw_only=True, forbid_unknown_fields=True
     """Of content that the caller has sent, or may read."""
 
 
-class CommitObjects(Request, frozen=True, kw_only=True):
+class CommitObjects(Origin, frozen=True, kw_only=True):
     """Make versions of contents that are there: all or none."""
 
     workspace: Text
     """The workspace."""
     objects: Annotated[tuple[PutObject, ...], msgspec.Meta(min_length=1, max_length=1_000_000)]
     """One for each key; a key may stand here once."""
-    inputs: Annotated[tuple[Text, ...], msgspec.Meta(max_length=10_000)] = ()
-    """Ids of the versions that went into them."""
-    notebook: Text | None = None
-    """The notebook that made them."""
 
 
 class Assets(Reply, frozen=True, kw_only=True):
@@ -181,22 +178,18 @@ BatchId = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{32}$(?!\n)", max_lengt
 """Names a batch; the caller makes it up, at random."""
 
 
-class FrameHead(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class FrameHead(Origin, frozen=True, kw_only=True):
     """What stands before a frame."""
 
     objects: Annotated[tuple[PutObject, ...], msgspec.Meta(max_length=MAX_OBJECTS)] = ()
     """Keys to make versions at, of contents in this frame, or that the caller has sent or may read."""
-    inputs: Annotated[tuple[Text, ...], msgspec.Meta(max_length=10_000)] = ()
-    """Ids of the versions that went into them."""
-    notebook: Text | None = None
-    """The notebook that made them."""
     batch: BatchId | None = None
-    """Only set the keys aside, for the commit of this batch; without inputs and notebook, which come with the commit."""
+    """Only set the keys aside, for the commit of this batch; without where they come from, which is said by the commit."""
     part: Annotated[int, msgspec.Meta(ge=0, lt=MAX_PARTS)] = 0
     """Which part of the batch this is; sent again, it replaces what it was."""
 
 
-class CommitBatch(Request, frozen=True, kw_only=True):
+class CommitBatch(Origin, frozen=True, kw_only=True):
     """
     Make versions of everything that was set aside for a batch: all or none, in one transaction.
 
@@ -210,10 +203,6 @@ class CommitBatch(Request, frozen=True, kw_only=True):
     """Which."""
     parts: Annotated[int, msgspec.Meta(ge=1, le=MAX_PARTS)]
     """How many parts it has, counted from 0."""
-    inputs: Annotated[tuple[Text, ...], msgspec.Meta(max_length=10_000)] = ()
-    """Ids of the versions that went into them."""
-    notebook: Text | None = None
-    """The notebook that made them."""
 
 
 class Framed(Reply, frozen=True, kw_only=True):

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from epista.contract.assets import Source
+from epista.contract.lineage import Source
 from epista.contract.messages import Cursor, Instant, PageSize, Reply, Request, Text
 
 MAX_SQL_BYTES = 64 * 1024

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import msgspec
 
+from epista.contract.lineage import Origin
 from epista.contract.messages import Digest, Reply, Request, Text
 
 
@@ -37,7 +38,7 @@ class Table(Reply, frozen=True, kw_only=True):
     """What was assumed when it was read; options of `put` say otherwise."""
 
 
-class AppendRows(Request, frozen=True, kw_only=True):
+class AppendRows(Origin, frozen=True, kw_only=True):
     """
     Add rows to a table in Parquet as a new version; where there is none, it is put.
 
@@ -53,10 +54,6 @@ class AppendRows(Request, frozen=True, kw_only=True):
     """Of the rows, as a parquet file that was sent before."""
     expect: Annotated[str, msgspec.Meta(min_length=1, max_length=64)] | None = None
     """``absent``, or the id of the version that they are added to."""
-    inputs: Annotated[tuple[Text, ...], msgspec.Meta(max_length=10_000)] = ()
-    """Ids of the versions that went into them."""
-    notebook: Text | None = None
-    """The notebook that made them."""
 
 
 class JoinTable(Request, frozen=True, kw_only=True):

@@ -22,6 +22,7 @@ from epista.client.transfer.hashing import PIECE_BYTES
 from epista.client.transfer.threads import FRAMES_AT_A_TIME
 from epista.contract.errors import EpistaError, ServerError, UnreachableError
 from epista.contract.frames import MAX_BODY_BYTES, MAX_OBJECTS, SMALL_BYTES
+from epista.contract.lineage import Origin, said
 from epista.contract.objects import Assets, CommitBatch, Framed, FrameHead
 
 if TYPE_CHECKING:
@@ -142,7 +143,7 @@ def put(
     here: Session,
     files: Sequence[File],
     describe: Callable[[str, str], PutObject],
-    inputs: tuple[str, ...],
+    origin: Origin,
     receipts: Receipts,
     progress: Progress,
 ) -> list[Any]:
@@ -162,9 +163,9 @@ def put(
                 upload.refuse(sender.problems)
                 hashes = first.hashes | (large.result() if large else {}) | _grown(sender, known)
                 made = tuple(describe(name, hashes[name]) for name in first.names)
-                head = FrameHead(objects=made, inputs=inputs, notebook=here.notebook)
+                head = FrameHead(objects=made, **said(origin))
                 return list(frames.send(here, sender.lacking(first), head, receipts.framed).assets)
-            return _in_parts(sender, pool, chain([first, second], loads), large, describe, inputs, receipts)
+            return _in_parts(sender, pool, chain([first, second], loads), large, describe, origin, receipts)
         except BaseException:
             progress.stop()
             raise
@@ -176,7 +177,7 @@ def _in_parts(
     loads: Iterator[_Load],
     large: Future[dict[str, str]] | None,
     describe: Callable[[str, str], PutObject],
-    inputs: tuple[str, ...],
+    origin: Origin,
     receipts: Receipts,
 ) -> list[Any]:
     batch = uuid.uuid4().hex
@@ -206,7 +207,7 @@ def _in_parts(
     for load in later:
         sender.send(load, told(load, load.hashes | arrived))
     here = sender.here
-    request = CommitBatch(workspace=here.name, batch=batch, parts=parts, inputs=inputs, notebook=here.notebook)
+    request = CommitBatch(workspace=here.name, batch=batch, parts=parts, **said(origin))
     return committed(here, request, receipts.assets)
 
 

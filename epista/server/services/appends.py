@@ -14,7 +14,7 @@ from typing import NamedTuple
 from sqlalchemy import Connection, RowMapping
 
 from epista.contract import assets as asset_messages
-from epista.contract import formats, keys
+from epista.contract import formats, keys, lineage
 from epista.contract import objects as objects_messages
 from epista.contract import tables as wire
 from epista.contract.errors import ConflictError, FormatError, NotFoundError
@@ -112,9 +112,7 @@ class Appends:
         _require_parquet(key, (formats.of_key(key) or formats.BY_NAME["parquet"]).name)
         self._tables.facts(part)
         one = objects_messages.PutObject(key=key, sha256=wanted.sha256, format="parquet", expect=wanted.expect or "absent")
-        commit = objects_messages.CommitObjects(
-            workspace=wanted.workspace, objects=(one,), inputs=wanted.inputs, notebook=wanted.notebook
-        )
+        commit = objects_messages.CommitObjects(workspace=wanted.workspace, objects=(one,), **lineage.said(wanted))
         try:
             return self._objects.put(actor, commit)[0]
         except ConflictError as error:
@@ -153,9 +151,10 @@ class Appends:
             require_checked(tx, access, [draft], checked)
             text = self._all.search.contents_of(tx, [row["asset_id"]]).get(row["asset_id"], "")
             texts = {row["key"]: "\n".join([text, *plan.new])}
-            inputs = self._versions.inputs(tx, access, wanted.inputs)
+            origin = self._versions.origin(tx, actor, access, wanted)
+            origin.inputs = [*origin.inputs, head["id"]]
             note = f"appended {plan.rows:,} row{'' if plan.rows == 1 else 's'}"
-            made = self._versions.make(tx, actor, access, [draft], texts, inputs, wanted.notebook, note=note)
+            made = self._versions.make(tx, actor, access, [draft], texts, origin, note=note)
             target, details = for_audit([draft])
             self._all.record(tx, actor, access.workspace_id, target, details | {"rows": plan.rows})
             return Made(versions=(made[row["key"]],))

@@ -15,15 +15,17 @@ from sqlalchemy import Connection, RowMapping, Select, select
 from epista.contract import assets as wire
 from epista.contract import keys
 from epista.contract.errors import AmbiguousNameError, InvalidKeyError, KeyNotFoundError, NotFoundError
+from epista.contract.lineage import Lineage, Source
 from epista.contract.tables import Table
 from epista.server.access.actors import Actor
 from epista.server.access.policy import Access
 from epista.server.engines.table_files import Facts
 from epista.server.services import cursors, readings
+from epista.server.services.activities import recorded
 from epista.server.services.readings import Reading
 from epista.server.services.resources import Resources
+from epista.server.stores import activities, linked, moments, table_facts
 from epista.server.stores import assets as rows
-from epista.server.stores import linked, moments, table_facts
 from epista.server.stores.search import grammar
 from epista.server.stores.search.index import Counts
 from epista.server.stores.tables import asset_tags, assets, users, versions
@@ -33,6 +35,13 @@ KEYS_PAGE = 10_000
 
 MAX_CANDIDATES = 20
 """How many keys an error about an ambiguous name lists."""
+
+
+MAX_INPUTS = 1000
+"""How many inputs one answer tells of, all of its assets together; but of each asset one."""
+
+MAX_OUTPUTS = 100
+"""How many versions made from it an asset tells of."""
 
 
 class Where(TypedDict):
@@ -114,7 +123,11 @@ class Assets:
         """Look at one asset by id, key or bare name; a name that fits several is an error that lists them."""
         with self._all.read(actor, "read", wanted.workspace) as (tx, access):
             row = self._resolve(tx, access, wanted)
-            found = msgspec.structs.replace(asset(tx, access, row), table=_table(tx, row))
+            found = asset(tx, access, row)
+            if not wanted.exact:
+                # Who pins a version asks for its bytes.
+                lineage = _more_lineage(tx, actor, access, row, found.lineage)
+                found = msgspec.structs.replace(found, table=_table(tx, row), lineage=lineage)
         self._all.note(actor, access.workspace_id, found.key, {"version": found.version})
         return found
 
@@ -334,28 +347,49 @@ def receipts_of(tx: Connection, access: Access, ids: Sequence[int]) -> list[wire
 
 def whole(tx: Connection, access: Access, found: Sequence[RowMapping]) -> list[wire.Asset]:
     """Return rows whole."""
-    sources = rows.inputs_of(tx, access.workspace_id, access.experiments, [row["id"] for row in found])
+    origins = _lineages(tx, access, found)
     return [
         wire.Asset(
             **_light(row),
             meta=json.loads(row["meta"]),
             options=json.loads(row["options"]),
-            lineage=_lineage(row, sources.get(row["id"], [])),
+            lineage=origin,
             linked=None if row["root"] is None else linked.path_of(row["object"]),
         )
-        for row in found
+        for row, origin in zip(found, origins, strict=True)
     ]
 
 
-def _lineage(row: RowMapping, sources: Sequence[RowMapping]) -> wire.Lineage:
-    return wire.Lineage(
-        inputs=tuple(wire.Source(version=one["uid"], key=one["key"], number=one["number"]) for one in sources),
-        notebook=row["notebook"],
-    )
+def _lineages(tx: Connection, access: Access, found: Sequence[RowMapping]) -> list[Lineage]:
+    """Return where each row comes from; the more rows, the less of each is told."""
+    here = access.workspace_id, access.experiments
+    stated = rows.inputs_of(tx, *here, [row["id"] for row in found])
+    told = activities.inputs_of(tx, *here, {row["activity_id"] for row in found if row["activity_id"] is not None})
+    shared = {id: _sources(inputs) for id, inputs in told.items()}
+    most = max(1, MAX_INPUTS // max(1, len(found)))
+    lineages = []
+    for row in found:
+        inputs = _sources(stated.get(row["id"], ()))
+        if row["activity_id"] in shared:
+            inputs = tuple(dict.fromkeys((*inputs, *shared[row["activity_id"]])))
+        lineages.append(Lineage(inputs=inputs[:most], more=max(0, len(inputs) - most), notebook=row["notebook"]))
+    return lineages
+
+
+def _more_lineage(tx: Connection, actor: Actor, access: Access, row: RowMapping, known: Lineage) -> Lineage:
+    """Return what is told of one asset alone."""
+    outputs = activities.outputs_of(tx, access.workspace_id, access.experiments, row["id"], MAX_OUTPUTS)
+    id = row["activity_id"]
+    activity = recorded(tx, actor, access, [id]).get(id) if id is not None else None
+    return msgspec.structs.replace(known, activity=activity, outputs=_sources(outputs))
+
+
+def _sources(found: Sequence[RowMapping]) -> tuple[Source, ...]:
+    return tuple(Source(version=one["uid"], key=one["key"], number=one["number"]) for one in found)
 
 
 def _versions(tx: Connection, access: Access, key: str, found: Sequence[RowMapping]) -> tuple[wire.Version, ...]:
-    sources = rows.inputs_of(tx, access.workspace_id, access.experiments, [row["id"] for row in found])
+    origins = _lineages(tx, access, found)
     return tuple(
         wire.Version(
             id=row["uid"],
@@ -371,7 +405,7 @@ def _versions(tx: Connection, access: Access, key: str, found: Sequence[RowMappi
             created_at=moments.to_datetime(row["created_at"]),
             created_by=row["author"],
             note=row["note"],
-            lineage=_lineage(row, sources.get(row["id"], [])),
+            lineage=origin,
         )
-        for row in found
+        for row, origin in zip(found, origins, strict=True)
     )

@@ -141,7 +141,7 @@ class Batches:
     def _make(
         self, tx: Connection, actor: Actor, access: Access, wanted: wire.CommitBatch, batch_id: int, checked: _Rules
     ) -> None:
-        inputs = self._versions.inputs(tx, access, wanted.inputs)
+        origin = self._versions.origin(tx, actor, access, wanted)
         last, count, listed = "", 0, list[Draft]()
         for number in range(wanted.parts):
             aside = _part(tx, batch_id, number)
@@ -155,7 +155,7 @@ class Batches:
             _require_checked(tx, access, number, drafts, checked)
             texts = {draft.key: one.text for draft, one in zip(drafts, aside, strict=True)}
             note = f"linked from {linked[0].root}" if linked else "put"
-            made = self._versions.make(tx, actor, access, drafts, texts, inputs, wanted.notebook, note=note)
+            made = self._versions.make(tx, actor, access, drafts, texts, origin, note=note)
             # For the receipts; what was set aside is not needed any more.
             versions = msgspec.json.encode([made[draft.key] for draft in drafts])
             batches.set_part(tx, batch_id, number, [versions], at=self._all.clock())

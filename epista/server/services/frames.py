@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection, RowMapping
 
-from epista.contract import frames
+from epista.contract import frames, lineage
 from epista.contract import objects as wire
 from epista.contract.assets import Asset
 from epista.contract.errors import InvalidRequestError, TooLargeError
@@ -54,8 +54,8 @@ class Frames:
         if placed and (largest := max(one.size for one in placed)) > self._all.config.max_upload_bytes:
             limit = self._all.config.max_upload_bytes
             raise TooLargeError(f"an object of {largest:,} bytes is over the limit of {limit:,} bytes")
-        if head.batch is not None and (head.inputs or head.notebook is not None or not head.objects):
-            raise InvalidRequestError("what is set aside for a batch has keys; inputs and notebook come with its commit")
+        if head.batch is not None and (lineage.said(head) != lineage.said(lineage.Origin()) or not head.objects):
+            raise InvalidRequestError("what is set aside for a batch has keys; where they come from is said by its commit")
         if not placed:
             if not head.objects:
                 raise InvalidRequestError("neither an object nor a key was sent")
@@ -124,7 +124,7 @@ class Frames:
         return self._all.catalog.write(lambda tx: rows.is_object_known(tx, object))
 
     def _put(self, actor: Actor, wanted: wire.SendFrame, head: wire.FrameHead, fresh: _Fresh | None) -> list[Asset]:
-        commit = wire.CommitObjects(workspace=wanted.workspace, objects=head.objects, inputs=head.inputs, notebook=head.notebook)
+        commit = wire.CommitObjects(workspace=wanted.workspace, objects=head.objects, **lineage.said(head))
         # What is audited is the act, whatever it came in.
         committing = replace(actor, request=replace(actor.request, endpoint="objects.commit"))
         return self._objects.put(committing, commit, fresh)

@@ -16,6 +16,7 @@ from epista.contract.errors import (
 from epista.server.access.actors import Actor
 from epista.server.access.policy import Access
 from epista.server.services import purges, usage, words
+from epista.server.services.activities import Origin
 from epista.server.services.assets import asset, locate, refuse_folder, version_row
 from epista.server.services.contents import Contents
 from epista.server.services.relocations import Relocations
@@ -57,8 +58,8 @@ class Objects(Contents):
             drafts = self._versions.drafts(tx, actor, access, wanted.objects, ids)
             self._versions.refuse_conflicts(tx, access, drafts)
             require_checked(tx, access, drafts, checked)
-            inputs = self._versions.inputs(tx, access, wanted.inputs)
-            made = self._versions.make(tx, actor, access, drafts, texts, inputs, wanted.notebook, note="put")
+            origin = self._versions.origin(tx, actor, access, wanted)
+            made = self._versions.make(tx, actor, access, drafts, texts, origin, note="put")
             self._all.record(tx, actor, access.workspace_id, *for_audit(drafts))
             return Made(versions=tuple(made[draft.key] for draft in drafts))
 
@@ -78,7 +79,7 @@ class Objects(Contents):
             refuse_stale(draft, wanted.expect)
             require_checked(tx, access, [draft], checked)
             text = self._all.search.contents_of(tx, [row["asset_id"]]).get(row["asset_id"], "")
-            self._versions.make(tx, actor, access, [draft], {draft.key: text}, [], None, note="metadata")
+            self._versions.make(tx, actor, access, [draft], {draft.key: text}, Origin(inputs=[row["id"]]), note="metadata")
             return self._versions.receipt(tx, actor, access, row["key"])
 
         return self._versions.write(actor, wanted.workspace, asset_messages.Asset, work, checked)
@@ -145,7 +146,7 @@ class Objects(Contents):
             else:
                 old = version_row(tx, row, str(wanted.version))
                 note = f"restored from version {old['number']}"
-                self._versions.make(tx, actor, access, [draft], texts, [old["id"]], None, note=note)
+                self._versions.make(tx, actor, access, [draft], texts, Origin(inputs=[old["id"]]), note=note)
             return self._versions.receipt(tx, actor, access, row["key"])
 
         return self._versions.write(actor, wanted.workspace, asset_messages.Asset, work, checked)

@@ -25,7 +25,6 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Connection, RowMapping
 
 from epista.contract import queries as wire
-from epista.contract.assets import Source
 from epista.contract.errors import (
     AmbiguousNameError,
     EpistaError,
@@ -37,12 +36,14 @@ from epista.contract.errors import (
     QueryError,
     ResultTooLargeError,
 )
+from epista.contract.lineage import Source
 from epista.contract.messages import Done
 from epista.server.access import secrets
 from epista.server.access.actors import Actor
 from epista.server.access.policy import Access
 from epista.server.engines.plans import BoundTable, Engine, Limits, Plan, ResultStream
 from epista.server.services import cursors, table_names
+from epista.server.services.activities import may_see
 from epista.server.services.resources import Resources
 from epista.server.services.table_names import Pinned
 from epista.server.services.tables import Tables
@@ -133,7 +134,7 @@ class Queries:
             user_id = None if wanted.everyone else actor.user_id
             before = cursors.number(wanted.after)
             found = rows.page(tx, access.workspace_id, user_id=user_id, before=before, limit=wanted.limit)
-            shown = [row for row in found if _may_see(access, row)]
+            shown = [row for row in found if may_see(access, row["within"])]
             sources = rows.inputs_of(tx, access.workspace_id, access.experiments, [row["id"] for row in shown])
         self._all.note(actor, access.workspace_id, "", {"everyone": wanted.everyone})
         more = cursors.of(found[-1]["id"]) if len(found) == wanted.limit else None
@@ -236,7 +237,7 @@ class Queries:
 
     def _row(self, tx: Connection, actor: Actor, access: Access, uid: str) -> RowMapping:
         row = rows.get(tx, access.workspace_id, uid)
-        if row is None or not _may_see(access, row) or (row["user_id"] != actor.user_id and access.role != "admin"):
+        if row is None or not may_see(access, row["within"]) or (row["user_id"] != actor.user_id and access.role != "admin"):
             raise NotFoundError(f"no query {uid!r}", hint="epista queries")
         if row["user_id"] != actor.user_id and "admin" not in actor.scopes:
             raise ForbiddenError("this query is somebody else's: it needs a token with the scope 'admin'")
@@ -390,11 +391,6 @@ def _refuse_params(ast: exp.Query, params: tuple[Any, ...] | Mapping[str, Any]) 
         raise QueryError(f"the query has the parameter ${missing[0]}, and no value for it", hint="give params=")
     if unused := sorted(given - wanted):
         raise QueryError(f"there is a value for ${unused[0]}, which the query has not")
-
-
-def _may_see(access: Access, row: RowMapping) -> bool:
-    """Whether nothing in a row of the log tells of experiments that do not exist for the caller."""
-    return access.experiments is None or (row["within"] is not None and access.experiments >= set(json.loads(row["within"])))
 
 
 def _refuse_unused(as_of: datetime | Mapping[str, int | str] | None, pinned: Iterable[Pinned]) -> None:

@@ -19,6 +19,7 @@ from epista.contract.errors import (
 from epista.server.access.actors import Actor
 from epista.server.access.policy import Access
 from epista.server.services import words
+from epista.server.services.activities import Origin
 from epista.server.services.assets import locate, version_row
 from epista.server.services.resources import Resources
 from epista.server.services.versions import (
@@ -73,7 +74,7 @@ class Relocations:
                 self._hide_moved(tx, access, copies)
             self._versions.refuse_conflicts(tx, access, drafts)
             require_checked(tx, access, drafts, checked)
-            made = self._versions.make(tx, actor, access, drafts, texts, [], wanted.notebook, note=note)
+            made = self._versions.make(tx, actor, access, drafts, texts, Origin(notebook=wanted.notebook), note=note)
             rows.add_sources(tx, [(made[copy.draft.key], copy.version["id"]) for copy in copies])
             target, details = for_audit(drafts)
             sources = [{"key": copy.source["key"], "version": copy.version["uid"]} for copy in copies[:LISTED_IN_AUDIT]]

@@ -12,7 +12,7 @@ from typing import Any, Protocol, TypeVar
 from sqlalchemy import Connection, RowMapping
 
 from epista.contract import assets as asset_messages
-from epista.contract import formats, keys, metadata
+from epista.contract import formats, keys, lineage, metadata
 from epista.contract import objects as wire
 from epista.contract.errors import (
     ConflictError,
@@ -24,7 +24,8 @@ from epista.contract.workspaces import Rule
 from epista.server.access import secrets
 from epista.server.access.actors import Actor
 from epista.server.access.policy import Access
-from epista.server.services import experiments, metadata_rules, usage
+from epista.server.services import activities, experiments, metadata_rules, usage
+from epista.server.services.activities import Origin
 from epista.server.services.assets import asset, receipts_of
 from epista.server.services.contents import known_to
 from epista.server.services.metadata_rules import Subject
@@ -226,12 +227,9 @@ class Versions:
         with self._all.read(actor, "write", workspace) as (tx, access):
             return receipts_of(tx, access, made.versions)
 
-    def inputs(self, tx: Connection, access: Access, wanted: Sequence[str]) -> list[int]:
-        known = rows.version_ids(tx, access.workspace_id, access.experiments, list(dict.fromkeys(wanted)))
-        for uid in wanted:
-            if uid not in known:
-                raise NotFoundError(f"no version {uid!r}, which is given as an input", hint="epista history KEY")
-        return list(known.values())
+    def origin(self, tx: Connection, actor: Actor, access: Access, wanted: lineage.Origin) -> Origin:
+        """Return where the versions of a commit come from; see `activities.origin`."""
+        return activities.origin(tx, actor, access, wanted, at=self._all.clock())
 
     def make(
         self,
@@ -240,8 +238,7 @@ class Versions:
         access: Access,
         drafts: Sequence[Draft],
         texts: Mapping[str, str],
-        inputs: Sequence[int],
-        notebook: str | None,
+        origin: Origin,
         *,
         note: str,
     ) -> dict[str, int]:
@@ -280,6 +277,7 @@ class Versions:
             ],
         )
         numbers = rows.last_numbers(tx, known)
+        activity_id = origin.activity_id(tx) if changed else None
         rows.add_versions(
             tx,
             [
@@ -297,7 +295,8 @@ class Versions:
                     "created_at": now,
                     "author_id": actor.user_id,
                     "note": note,
-                    "notebook": notebook,
+                    "notebook": origin.notebook,
+                    "activity_id": activity_id,
                 }
                 for draft in changed
             ],
@@ -316,8 +315,8 @@ class Versions:
             ],
         )
         rows.add_tags(tx, access.workspace_id, ((ids[draft.key], draft.tags) for draft in changed))
-        if inputs:
-            rows.add_inputs(tx, [*made.values(), *same.values()], inputs)
+        if origin.inputs:
+            rows.add_inputs(tx, [*made.values(), *same.values()], origin.inputs)
         experiments.ensure(tx, access, {keys.experiment_of(draft.key) for draft in changed}, user_id=actor.user_id, at=now)
         self.index(tx, access, [(ids[draft.key], draft) for draft in changed], texts)
         return same | made

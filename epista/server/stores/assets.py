@@ -676,7 +676,12 @@ _INPUTS = select(version_inputs).where(among(version_inputs.c.version_id, "ids")
 
 
 def add_inputs(tx: Connection, version_ids: Sequence[int], input_ids: Iterable[int]) -> None:
-    """Record that each of *input_ids* went into each of *version_ids*; what is recorded already stays."""
+    """
+    Record that each of *input_ids* went into each of *version_ids*; what is recorded already stays.
+
+    An input is older than what it went into, so that nothing comes of itself: a version that stood already when it was put again
+    takes no newer ones.
+    """
     inputs = sorted(set(input_ids))
     known: set[tuple[int, int]] = set()
     for row in tx.execute(_INPUTS, {"ids": version_ids}):
@@ -685,7 +690,7 @@ def add_inputs(tx: Connection, version_ids: Sequence[int], input_ids: Iterable[i
         {"version_id": version, "input_id": source}
         for version in version_ids
         for source in inputs
-        if (version, source) not in known and version != source
+        if (version, source) not in known and source < version
     ]
     add(tx, version_inputs, new)
 
@@ -695,7 +700,7 @@ def add_sources(tx: Connection, edges: Sequence[tuple[int, int]]) -> None:
     known: set[tuple[int, int]] = set()
     for row in tx.execute(_INPUTS, {"ids": [version for version, _ in edges]}):
         known.add((row.version_id, row.input_id))
-    new = [{"version_id": one, "input_id": other} for one, other in edges if one != other and (one, other) not in known]
+    new = [{"version_id": one, "input_id": other} for one, other in edges if other < one and (one, other) not in known]
     add(tx, version_inputs, new)
 
 

@@ -8,17 +8,35 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, RowMapping, and_, bindparam, case, delete, exists, func, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    RowMapping,
+    Table,
+    and_,
+    bindparam,
+    case,
+    delete,
+    exists,
+    func,
+    or_,
+    select,
+    update,
+)
 
 from epista.server.stores import remains
 from epista.server.stores.assets import chunks, starting_with
 from epista.server.stores.tables import (
+    activities,
+    activity_inputs,
+    activity_queries,
     asset_tags,
     assets,
     batch_parts,
     batches,
     blob_sources,
     blobs,
+    queries,
     query_inputs,
     replies,
     table_facts,
@@ -269,12 +287,20 @@ def repoint(tx: Connection, moved: Sequence[Moved], *, at: int) -> None:
 
 
 def erase(tx: Connection, chosen: Sequence[Chosen]) -> list[int]:
-    """Remove versions with what hangs on them; return the deleted assets among theirs, of which nothing is left."""
+    """
+    Remove versions with what hangs on them; return the deleted assets among theirs, of which nothing is left.
+
+    What they went into says how many inputs it has lost: else a query would seem to have read only what is left.
+    """
     for some in chunks([one.id for one in chosen]):
         tx.execute(delete(version_inputs).where(version_inputs.c.version_id.in_(some)))
-        tx.execute(delete(version_inputs).where(version_inputs.c.input_id.in_(some)))
-        tx.execute(delete(query_inputs).where(query_inputs.c.version_id.in_(some)))
+        _forget_inputs(tx, versions, version_inputs, version_inputs.c.version_id, version_inputs.c.input_id.in_(some))
+        _forget_inputs(tx, activities, activity_inputs, activity_inputs.c.activity_id, activity_inputs.c.version_id.in_(some))
+        _forget_inputs(tx, queries, query_inputs, query_inputs.c.query_id, query_inputs.c.version_id.in_(some))
+        made = select(versions.c.activity_id).where(versions.c.id.in_(some), versions.c.activity_id.is_not(None)).distinct()
+        done = list(tx.execute(made).scalars())
         tx.execute(delete(versions).where(versions.c.id.in_(some)))
+        _forget_activities(tx, done)
     hidden = sorted({one.asset_id for one in chosen if one.is_deleted})
     left = {
         id
@@ -282,6 +308,23 @@ def erase(tx: Connection, chosen: Sequence[Chosen]) -> list[int]:
         for id in tx.execute(select(versions.c.asset_id).where(versions.c.asset_id.in_(some))).scalars()
     }
     return [id for id in hidden if id not in left]
+
+
+def _forget_inputs(tx: Connection, things: Table, pairs: Table, of: ColumnElement[int], is_gone: ColumnElement[bool]) -> None:
+    lost = select(func.count()).select_from(pairs).where(of == things.c.id, is_gone).scalar_subquery()
+    affected = things.c.id.in_(select(of).where(is_gone))
+    tx.execute(update(things).where(affected).values(gone_inputs=things.c.gone_inputs + lost))
+    tx.execute(delete(pairs).where(is_gone))
+
+
+def _forget_activities(tx: Connection, ids: Sequence[int]) -> None:
+    """Remove activities of which no version is left."""
+    for some in chunks(ids):
+        alive = select(versions.c.activity_id).where(versions.c.activity_id.in_(some))
+        done = sorted(set(some) - set(tx.execute(alive).scalars()))
+        tx.execute(delete(activity_inputs).where(activity_inputs.c.activity_id.in_(done)))
+        tx.execute(delete(activity_queries).where(activity_queries.c.activity_id.in_(done)))
+        tx.execute(delete(activities).where(activities.c.id.in_(done)))
 
 
 def remove_assets(tx: Connection, asset_ids: Sequence[int]) -> None:

@@ -18,10 +18,10 @@ from epista.server.stores.tables import compatibility
 
 R = TypeVar("R")
 
-SCHEMA = "0010"
+SCHEMA = "0011"
 """The newest migration. Alembic is imported only when a database says something else."""
 
-COMPATIBLE = "0010"
+COMPATIBLE = "0011"
 """
 The oldest schema whose servers may go on with a database of this one, as in a rolling upgrade.
 

@@ -252,7 +252,10 @@ versions = Table(
     Column("notebook", FreeText),
     # Of `activities`, if it was told; added later, so that SQLite cannot declare it as a foreign key.
     Column("activity_id", Integer),
+    # How many of its stated inputs were erased since.
+    Column("gone_inputs", Integer, nullable=False, server_default="0"),
     UniqueConstraint("asset_id", "number"),
+    Index("versions_by_activity", "activity_id"),
 )
 
 # What people and programs did when they made versions, one row for each commit: a JSON object.
@@ -264,7 +267,21 @@ activities = Table(
     Column("workspace_id", ForeignKey("workspaces.id"), nullable=False),
     Column("user_id", ForeignKey("users.id"), nullable=False),
     Column("at", BigInteger, nullable=False),
+    # What was told, but for what had been read.
     Column("document", FreeText, nullable=False),
+    # How many of the versions that it had read were erased since.
+    Column("gone_inputs", Integer, nullable=False, server_default="0"),
+    # The experiments that existed for whoever told, as JSON; null for all.
+    Column("within", Text),
+)
+
+# What had been read before, by the way or in a run: once for all that was made from it.
+activity_inputs = Table(
+    "activity_inputs",
+    metadata,
+    Column("activity_id", ForeignKey("activities.id"), primary_key=True),
+    Column("version_id", ForeignKey("versions.id"), primary_key=True, index=True),
+    sqlite_with_rowid=False,
 )
 
 # The query log. A row is committed before its query runs, and completed when it has ended.
@@ -298,6 +315,8 @@ queries = Table(
     # Until when the server that runs it has said that it lives; later, the query is lost.
     Column("alive_until", BigInteger),
     Column("cancel_asked_at", BigInteger),
+    # How many of the versions that it read were erased since.
+    Column("gone_inputs", Integer, nullable=False, server_default="0"),
     Index("queries_by_user", "workspace_id", "user_id", "id"),
 )
 

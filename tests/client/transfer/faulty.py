@@ -23,7 +23,8 @@ import msgspec
 
 from epista.client.session import Session
 from epista.contract import frames
-from epista.contract.assets import Asset, AssetPage, Lineage, Version
+from epista.contract.assets import Asset, AssetPage, Version
+from epista.contract.lineage import Lineage
 from epista.contract.messages import Reply
 from epista.contract.objects import Assets, Blob, CommitObjects, Framed, FrameHead, Missing
 
