@@ -6,7 +6,7 @@ import re
 import tempfile
 import unicodedata
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
@@ -379,7 +379,7 @@ def _publish(
         asset, *beside = objects.put_together(here, files, meta=meta, tags=tags, expect=expect, inputs=sources)
         return Published(asset, beside[0] if beside else None, here, made.preview)
 
-    sources = None if inputs is None else list(_inputs(inputs))
+    sources = inputs if inputs is None or isinstance(inputs, str | AssetRef | QueryResult) else list(inputs)
     folder = unnamed[: unnamed.rfind("/") + 1]
     if name is not None:
         return commit(folder + slug(name), expect)
@@ -395,13 +395,3 @@ def _publish(
 def _next_number(here: Session, prefix: str) -> int:
     taken = [re.match(r"(\d+)\.", key.removeprefix(prefix)) for key in assets.keys(here, prefix)]
     return max((int(found[1]) for found in taken if found), default=0) + 1
-
-
-def _inputs(given: Input | Iterable[Input] | None) -> Iterator[Ref]:
-    if isinstance(given, str | QueryResult | AssetRef):
-        given = [given]
-    for one in given or ():
-        if isinstance(one, QueryResult):
-            yield from (source.version for source in one.inputs)
-        else:
-            yield one

@@ -363,10 +363,10 @@ def put_together(
     meta: Metadata | None = None,
     tags: Iterable[str] | None = None,
     expect: str | None = None,
-    inputs: Iterable[Ref] | None = None,
+    inputs: Inputs | None = None,
 ) -> list[Asset]:
     """Store what belongs together, by keys that are whole, in one commit; *meta*, *tags* and *expect* are for the first."""
-    sources = _versions_of(here, inputs)
+    origin = origin_of(here, inputs)
     first: dict[str, Any] = {"expect": expect, **_described(meta, tags, None)}
 
     def wanted(number: int, sha256: str) -> PutObject:
@@ -377,15 +377,11 @@ def put_together(
     if sum(len(made.data) for _, made in files) < frames.SMALL_BYTES:
         hashes = [hashlib.sha256(made.data).hexdigest() for _, made in files]
         bodies = {sha256: made.data for sha256, (_, made) in zip(hashes, files, strict=True)}
-        head = FrameHead(
-            objects=tuple(wanted(*one) for one in enumerate(hashes)),
-            inputs=sources,
-            notebook=here.notebook,
-        )
+        head = FrameHead(objects=tuple(wanted(*one) for one in enumerate(hashes)), **said(origin))
         return list(transfer_frames.send(here, bodies, head, _Framed).assets)
     with shown(here, "put", sum(len(made.data) for _, made in files)) as progress:
         hashes = [upload.send_bytes(here, made.data, progress) for _, made in files]
-    return _commit(here, [wanted(*one) for one in enumerate(hashes)], sources)
+    return _commit(here, [wanted(*one) for one in enumerate(hashes)], origin)
 
 
 def copy(here: Session, key: Ref, to: str, *, version: str | int | None = None, expect: str | None = None) -> Asset:
@@ -548,7 +544,7 @@ def _pin_one(here: Session, ref: Ref, version: str | int | None) -> Pinned:
 
     def ask() -> Pinned:
         found = assets.get(here, ref)
-        return _pinned(here, found, found.version, None) if version is None else _pin_version(here, found.key, version)
+        return pinned(here, found, found.version, None) if version is None else _pin_version(here, found.key, version)
 
     place, experiment = (ref, here.experiment_name) if isinstance(ref, str) else (ref.key, None)
     question: offline.Question = ["one", here.name, place, experiment, None if version is None else str(version)]
@@ -586,13 +582,13 @@ def _pin_key(here: Session, key: Ref, version: str | int | None) -> Pinned:
         return _pin_version(here, path, version, experiment)
     request = GetAsset(workspace=here.name, ref=path, experiment=experiment, exact=True)
     found = here.wire.call("assets.get", request, reply=Asset)
-    return _pinned(here, found, found.version, found.options)
+    return pinned(here, found, found.version, found.options)
 
 
 def _pin_version(here: Session, key: str, version: str | int, experiment: str | None = None) -> Pinned:
     request = GetVersion(workspace=here.name, key=key, version=str(version), experiment=experiment)
     found = here.wire.call("assets.version", request, reply=Version)
-    return _pinned(here, found, found.id, found.options)
+    return pinned(here, found, found.id, found.options)
 
 
 def _listed(here: Session, folder: str) -> list[Pinned]:
@@ -601,13 +597,13 @@ def _listed(here: Session, folder: str) -> list[Pinned]:
     while True:
         request = FindAssets(workspace=here.name, prefix=folder, after=after)
         page = here.wire.call("assets.find", request, reply=AssetPage)
-        files += [_pinned(here, found, found.version, None) for found in page.assets]
+        files += [pinned(here, found, found.version, None) for found in page.assets]
         after = page.next
         if after is None:
             return files
 
 
-def _pinned(here: Session, found: AssetRef | Version, version: str, options: Mapping[str, Any] | None) -> Pinned:
+def pinned(here: Session, found: AssetRef | Version, version: str, options: Mapping[str, Any] | None) -> Pinned:
     found = assets.whole(here, found)
     size = -1 if found.size_bytes is None else found.size_bytes
     # The hash becomes part of a file's name, so it is not taken on trust.

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import secrets
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -59,24 +56,8 @@ def save(batches: Iterable[pa.RecordBatch], schema: pa.Schema, dest: str, *, for
     if dest == STDOUT:
         return pour(batches, schema, sys.stdout.buffer)
     target = Path(dest)
-    with _whole(target) as file:
+    with disk.replacing(target) as file:
         return pour(batches, schema, file)
-
-
-@contextlib.contextmanager
-def _whole(target: Path) -> Iterator[IO[bytes]]:
-    """Give a file beside *target*, which takes its place when all went well, and is gone otherwise."""
-    part = target.with_name(f".{target.name}.{secrets.token_hex(4)}.epista-part")
-    try:
-        with part.open("xb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(target)
-    except OSError as error:
-        raise disk.explain(error, target) from error
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _parquet(batches: Iterable[pa.RecordBatch], schema: pa.Schema, file: IO[bytes]) -> int:

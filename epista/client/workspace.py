@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from epista.client import artifacts as _artifacts
 from epista.client import assets as _assets
+from epista.client import crates as _crates
+from epista.client import lineage as _lineage
 from epista.client import linked as _linked
 from epista.client import links as _links
 from epista.client import objects as _objects
@@ -48,3 +50,9 @@ class Workspace(Session):
     queries = _queries.find
     cancel_query = _queries.cancel
     run = _provenance.run
+    lineage = _lineage.get
+    export_crate = _crates.export
+    publish_figure = _artifacts.publish_figure
+    publish_table = _artifacts.publish_table
+    link = _links.create
+    usage = _usage.get

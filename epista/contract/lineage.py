@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -130,3 +130,93 @@ class Lineage(Reply, frozen=True, kw_only=True):
     """What made it, if that was told; said only of one asset that was looked up."""
     outputs: tuple[Source, ...] = ()
     """The newest 100 versions that it went into and the caller may read; said only of one asset that was looked up."""
+
+
+MAX_DEPTH = 100
+"""How many generations a graph reaches, each way."""
+
+MAX_NODES = 1000
+"""How many nodes a graph has."""
+
+MAX_EDGES = 10_000
+"""How many edges a graph has."""
+
+MAX_ROOTS = 100
+"""How many versions one graph may be about."""
+
+
+class GraphVersion(Reply, frozen=True, kw_only=True):
+    """A version that the caller may read, as a node of a graph."""
+
+    id: str
+    """The id of the version."""
+    key: str
+    """Where its asset stands."""
+    number: int
+    """Which version of that asset it is."""
+    kind: str
+    """Of this version."""
+    format: str
+    """Of this version."""
+    at: Instant
+    """When it was made."""
+    by: str
+    """Who made it."""
+    notebook: str | None = None
+    """The notebook that made it."""
+    deleted: bool = False
+    """Whether its asset is hidden."""
+
+
+class Restricted(Reply, frozen=True, kw_only=True):
+    """What a node was made from besides, and the caller may not read: one for each node, however much it is."""
+
+    id: str
+    """In this graph; it says of which node."""
+    erased: bool = False
+    """Whether it was erased for good; said to whoever sees the whole workspace, for whom nothing else is restricted."""
+
+
+class Edge(Reply, frozen=True, kw_only=True):
+    """Data flowed from one node to another: something was used, or made."""
+
+    source: str
+    """The id of a node."""
+    target: str
+    """The id of a node."""
+
+
+class Graph(Reply, frozen=True, kw_only=True):
+    """What came of what: versions, and the activities between them."""
+
+    workspace: str
+    """The workspace."""
+    roots: tuple[str, ...]
+    """The versions that it is about."""
+    versions: tuple[GraphVersion, ...] = ()
+    """Those among its nodes, the roots included."""
+    activities: tuple[RecordedActivity, ...] = ()
+    """Those among its nodes."""
+    restricted: tuple[Restricted, ...] = ()
+    """Those among its nodes."""
+    edges: tuple[Edge, ...] = ()
+    """In the direction in which data flows."""
+    is_cut: bool = False
+    """Whether there is more than one graph may have; not for what lies beyond the depth that was asked for."""
+
+
+class GetLineage(Request, frozen=True, kw_only=True):
+    """Show what versions came from, what came of them, or both."""
+
+    workspace: Text
+    """The workspace."""
+    ref: Text | None = None
+    """An asset, by its id, key or bare name, for its current version."""
+    experiment: Text | None = None
+    """The active experiment, in which a key without a folder is looked up first."""
+    versions: Annotated[tuple[Uid, ...], msgspec.Meta(max_length=MAX_ROOTS)] = ()
+    """Ids of versions, instead of *ref*; also of deleted assets."""
+    direction: Literal["up", "down", "both"] = "both"
+    """``up`` for what they came from, ``down`` for what came of them."""
+    depth: Annotated[int, msgspec.Meta(ge=1, le=MAX_DEPTH)] | None = None
+    """How many generations of versions, each way; null for as many as one graph may have."""

@@ -47,6 +47,7 @@ from epista.server.services.batches import Batches
 from epista.server.services.experiments import Experiments
 from epista.server.services.frames import Frames
 from epista.server.services.lab import Lab
+from epista.server.services.lineage import Lineage
 from epista.server.services.linked import Linked
 from epista.server.services.links import Links
 from epista.server.services.objects import Objects
@@ -99,6 +100,7 @@ def create_app(config: Config, *, owner: Owner | None = None, clock: moments.Clo
         "tables": Appends(resources, versions, objects),
         "usage": Usage(resources),
         "queries": queries,
+        "lineage": Lineage(resources),
         "audit": Audit(resources),
         "lab": Lab(resources, folder),
         "signing_keys": SigningKeys(resources),

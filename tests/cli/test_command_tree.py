@@ -26,9 +26,11 @@ epista experiment --help
 epista experiment create NAME --help --json --lab --meta --title --workspace
 epista experiment list --help --json --lab --workspace
 epista experiment show NAME --help --json --lab --workspace
+epista export EXPERIMENT --help --lab --license --ro-crate --workspace
 epista gc --dry-run --grace-hours --help --json --lab
 epista get REF --help --json --lab --workspace
 epista history REF --help --json --lab --workspace
+epista lineage REF --depth --direction --format --help --json --lab --out --version --workspace
 epista link SOURCE [PREFIX] --dry-run --help --json --lab --workspace
 epista ls [PREFIX] --experiment --help --json --kind --lab --tag --workspace
 epista member --help

@@ -18,6 +18,7 @@ from epista.server.services.batches import Batches
 from epista.server.services.experiments import Experiments
 from epista.server.services.frames import Frames
 from epista.server.services.lab import Lab
+from epista.server.services.lineage import Lineage
 from epista.server.services.linked import Linked
 from epista.server.services.links import Links
 from epista.server.services.objects import Objects
@@ -35,6 +36,7 @@ SERVICES: dict[str, type] = {
     "experiments": Experiments,
     "frames": Frames,
     "lab": Lab,
+    "lineage": Lineage,
     "linked": Linked,
     "links": Links,
     "objects": Objects,

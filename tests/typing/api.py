@@ -10,6 +10,7 @@ from typing import Any, assert_type
 
 import epista
 from epista.client.assets import Hits, Level
+from epista.client.lineage import Lineage
 from epista.client.links import Link
 from epista.client.listings import Listing
 
@@ -48,6 +49,8 @@ assert_type(ws.assets(kind="FLOW", tags=["qc"])[:2], list[epista.AssetRef])
 assert_type(ws.get("a"), epista.Asset)
 assert_type(ws.get(ws.get("a")).meta, dict[str, Any])
 assert_type(ws.link("a", seconds=60), Link)
+assert_type(ws.lineage("a", direction="up", depth=2), Lineage)
+assert_type(ws.lineage(ws.get("a")).to_openlineage(), list[dict[str, Any]])
 assert_type(ws.publish_figure(object(), "Doses", format="png", inputs=["a", ws.query("SELECT 1")]), epista.Published)
 assert_type(ws.publish_table([{"n": 1}], experiment_id="EXP-12").download_url, Link)
 assert_type(ws.link_dir("archive/run7", "EXP-7").files, int)

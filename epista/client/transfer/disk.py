@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
+import secrets
 import threading
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 from epista.contract.errors import EpistaError, StorageFullError, TransferError
 
@@ -18,6 +20,7 @@ except ImportError:  # Windows
 
 if TYPE_CHECKING:
     import io
+    from collections.abc import Iterator
     from pathlib import Path
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -84,6 +87,22 @@ def size_of(path: Path) -> int:
         return path.stat().st_size
     except OSError:
         return 0
+
+
+@contextlib.contextmanager
+def replacing(target: Path) -> Iterator[IO[bytes]]:
+    """Give a file beside *target*, which takes its place when all went well, and is gone otherwise."""
+    part = target.with_name(f".{target.name}.{secrets.token_hex(4)}.epista-part")
+    try:
+        with part.open("xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(target)
+    except OSError as error:
+        raise explain(error, target) from error
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def explain(error: OSError, path: Path) -> EpistaError:

@@ -122,7 +122,8 @@ class Assets:
     def get(self, actor: Actor, wanted: wire.GetAsset) -> wire.Asset:
         """Look at one asset by id, key or bare name; a name that fits several is an error that lists them."""
         with self._all.read(actor, "read", wanted.workspace) as (tx, access):
-            row = self._resolve(tx, access, wanted)
+            find = locate if wanted.exact else resolve
+            row = find(tx, access, wanted.ref, wanted.experiment)
             found = asset(tx, access, row)
             if not wanted.exact:
                 # Who pins a version asks for its bytes.
@@ -172,28 +173,6 @@ class Assets:
             notes=notes,
             next=found.next,
         )
-
-    def _resolve(self, tx: Connection, access: Access, wanted: wire.GetAsset) -> RowMapping:
-        here = access.workspace_id, access.experiments
-        if not wanted.exact and wanted.ref.startswith("as_") and (row := rows.by_uid(tx, *here, wanted.ref)):
-            return row
-        try:
-            return locate(tx, access, wanted.ref, wanted.experiment)
-        except KeyNotFoundError:
-            if wanted.exact or "/" in wanted.ref:
-                raise
-            named = rows.by_name(tx, *here, keys.normalise(wanted.ref), MAX_CANDIDATES + 1)
-            if not named:
-                raise
-            if len(named) == 1:
-                return named[0]
-            candidates = [row["key"] for row in named[:MAX_CANDIDATES]]
-            more = ", ..." if len(named) > MAX_CANDIDATES else ""
-            raise AmbiguousNameError(
-                f"the name {wanted.ref!r} fits several assets: {', '.join(candidates)}{more}",
-                hint="give the whole key",
-                details={"candidates": candidates},
-            ) from None
 
 
 def _table(tx: Connection, row: RowMapping) -> Table | None:
@@ -252,6 +231,36 @@ def version_row(tx: Connection, row: RowMapping, version: str) -> RowMapping:
             f"{row['key']!r} has no version {version!r}; the newest is {row['number']}", hint=f"epista history {row['key']}"
         )
     return found
+
+
+def resolve(tx: Connection, access: Access, ref: str, experiment: str | None) -> RowMapping:
+    """
+    Return the asset that *ref* means: an id, a key, or a bare name.
+
+    Raises:
+        KeyNotFoundError: nothing fits that the caller may read.
+        AmbiguousNameError: a bare name fits several assets.
+    """
+    here = access.workspace_id, access.experiments
+    if ref.startswith("as_") and (row := rows.by_uid(tx, *here, ref)):
+        return row
+    try:
+        return locate(tx, access, ref, experiment)
+    except KeyNotFoundError:
+        if "/" in ref:
+            raise
+        named = rows.by_name(tx, *here, keys.normalise(ref), MAX_CANDIDATES + 1)
+        if not named:
+            raise
+        if len(named) == 1:
+            return named[0]
+        candidates = [row["key"] for row in named[:MAX_CANDIDATES]]
+        more = ", ..." if len(named) > MAX_CANDIDATES else ""
+        raise AmbiguousNameError(
+            f"the name {ref!r} fits several assets: {', '.join(candidates)}{more}",
+            hint="give the whole key",
+            details={"candidates": candidates},
+        ) from None
 
 
 def refuse_folder(key: str, verb: str) -> None:

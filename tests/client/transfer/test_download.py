@@ -393,7 +393,7 @@ def test_a_stream_reads_by_range_and_verifies_what_it_reads_whole(lab: Lab, here
 def small_files(lab: Lab, here: Session, tmp_path: Path) -> list[Job]:
     lab.contents = {f"d/{number}": f"content {number}".encode() for number in range(10)}
     return [
-        Job(objects._pinned(here, asset, asset.version, None), tmp_path / asset.key, tmp_path)
+        Job(objects.pinned(here, asset, asset.version, None), tmp_path / asset.key, tmp_path)
         for asset in (lab.asset(key, content) for key, content in lab.contents.items())
     ]
 
@@ -419,7 +419,7 @@ def test_what_a_frame_does_not_have_is_asked_for_by_itself(lab: Lab, here: Sessi
 
 def test_one_content_at_many_keys_is_asked_for_once(lab: Lab, here: Session, tmp_path: Path) -> None:
     lab.contents = {f"d/{number}": b"all alike" for number in range(10)}
-    wanted = [objects._pinned(here, asset, asset.version, None) for asset in (lab.asset(*one) for one in lab.contents.items())]
+    wanted = [objects.pinned(here, asset, asset.version, None) for asset in (lab.asset(*one) for one in lab.contents.items())]
     download.to_files(here, [Job(one, tmp_path / one.key, tmp_path) for one in wanted], Progress())
     assert {path.read_bytes() for path in (tmp_path / "d").iterdir()} == {b"all alike"}
     assert len(dict(download.to_memories(here, wanted, Progress()))) == 10
