@@ -380,7 +380,8 @@ def _lineages(tx: Connection, access: Access, found: Sequence[RowMapping]) -> li
     for row in found:
         inputs = _sources(stated.get(row["id"], ()))
         if row["activity_id"] in shared:
-            inputs = tuple(dict.fromkeys((*inputs, *shared[row["activity_id"]])))
+            both = dict.fromkeys((*inputs, *shared[row["activity_id"]]))
+            inputs = tuple(sorted(both, key=lambda one: (one.key, one.number)))
         lineages.append(Lineage(inputs=inputs[:most], more=max(0, len(inputs) - most), notebook=row["notebook"]))
     return lineages
 
