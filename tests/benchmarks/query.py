@@ -1,9 +1,13 @@
-"""One aggregation over a table of the lab, governed and logged, beside bare DuckDB on the same file in this process."""
+"""
+Queries over a table of the lab, governed and logged, beside bare DuckDB on the same file in this process.
+
+One is a small aggregation. The other gives every row of a large table, and is timed to its first batch, and to its end.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -13,9 +17,14 @@ import pyarrow.parquet as pq
 
 from tests.benchmarks import lab
 from tests.benchmarks.rounds import Absent, Contestant, Figures, clock
-from tests.benchmarks.scales import Scale
+from tests.benchmarks.scales import MIB, Scale
 
 _SQL = "SELECT well, count(*) AS n, avg(value) AS mean, max(value) AS top FROM {} GROUP BY well ORDER BY well"
+
+_LARGE = "SELECT * FROM {} WHERE value >= 0"
+
+_LARGE_TABLES = 6
+"""How many times the rows of the other table the large one has."""
 
 _START_SECONDS = 1.5
 """What a child that stands by is given to start, outside of the clock: people do not ask again at once."""
@@ -36,11 +45,43 @@ def contestants(stack: ExitStack, folder: Path, scale: Scale) -> dict[str, Conte
         ws.put_file("plate.parquet", file)
         return _turn(lambda: ws.query(_SQL.format("plate")).to_arrow(), expected, _START_SECONDS if is_warm else 0.0)
 
+    many = folder / "plates.parquet"
+    pq.write_table(pa.concat_tables([table] * _LARGE_TABLES), many)
+    server, ws = stack.enter_context(lab.serving(folder / "lab-large"))
+    ws.put_file("plates.parquet", many)
+
+    def streamed() -> Figures:
+        time.sleep(_START_SECONDS)
+        own = [member for member in server.family() if not any("epista.server.engines" in word for word in member.cmdline())]
+        before = sum(member.memory_info().rss for member in own) / MIB
+        lab.forget_peaks(server)
+        began = time.perf_counter()
+        with ws.query_batches(_LARGE.format("plates")) as batches:
+            found = _read(batches, began, _LARGE_TABLES * rows)
+        return found | {"server_mib": sum(lab.peak_mib(member.pid) for member in own) - before}
+
+    def bare() -> Figures:
+        began = time.perf_counter()
+        return _read(connection.sql(_LARGE.format(f"'{many}'")).to_arrow_reader(65_536), began, _LARGE_TABLES * rows)
+
     return {
         "duckdb": _turn(lambda: connection.sql(_SQL.format(f"'{file}'")).to_arrow_table(), expected, 0.0),
         "epista query, warm": governed(True),
         "epista query, cold": governed(False),
+        "duckdb, all rows": bare,
+        "epista query_batches": streamed,
     }
+
+
+def _read(batches: Iterable[pa.RecordBatch], began: float, expected: int) -> Figures:
+    rows = 0
+    first = None
+    for batch in batches:
+        first = first or time.perf_counter() - began
+        rows += batch.num_rows
+    assert rows == expected, "all rows"
+    assert first is not None
+    return {"first_seconds": first, "seconds": time.perf_counter() - began}
 
 
 def _turn(ask: Callable[[], pa.Table], expected: pa.Table, pause_seconds: float) -> Contestant:

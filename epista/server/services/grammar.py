@@ -384,6 +384,9 @@ def _parse(sql: str) -> exp.Expr:
         raise unreadable("a quote or a comment does not end", sql, int(told_at[1]) if told_at else 0) from None
     except RecursionError:
         raise too_deep(sql, 0) from None
+    except (AttributeError, IndexError, KeyError, TypeError):
+        # Some texts that are no SQL make the parser stumble before it says so.
+        raise unreadable("cannot read the SQL", sql, 0, _ONLY_SELECT) from None
     if not trees:
         raise unreadable("there is no query", sql, 0, _ONLY_SELECT)
     if len(trees) > 1:

@@ -161,7 +161,9 @@ def test_placeholders_are_numbered_as_they_were_typed() -> None:
     assert "LIMIT $3" in bound("SELECT ?, ? FROM counts LIMIT ?").ast.sql("duckdb")
 
 
-@pytest.mark.parametrize("sql", ["", "SELECT (", "SELECT * FROM EXP-12.counts", "SELECT * FROM counts@3", "SELECT 'open"])
+@pytest.mark.parametrize(
+    "sql", ["", "SELECT {'a': 1, : 0}", "SELECT (", "SELECT * FROM EXP-12.counts", "SELECT * FROM counts@3", "SELECT 'open"]
+)
 def test_what_cannot_be_read_is_a_syntax_error(sql: str) -> None:
     with pytest.raises(QuerySyntaxError):
         bound(sql)
