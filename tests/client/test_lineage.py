@@ -6,12 +6,14 @@ import json
 import uuid
 import xml.etree.ElementTree as ET
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import jsonschema
 import pytest
 from prov.model import ProvDocument
 
+import epista
 from epista.client import drawings
 from epista.client.lineage import LINES, Lineage
 from epista.contract.lineage import Activity, AskedQuery, Cell, Edge, GraphVersion, RecordedActivity, Restricted
@@ -272,3 +274,30 @@ RUN_EVENT = {
     },
 }
 """What OpenLineage 2-0-2 asks of an event, in our words."""
+
+
+def test_a_published_figure_tells_after_a_restart_what_made_it(tmp_path: Path) -> None:
+    with epista.Workspace(tmp_path / "lab", experiment="EXP-12", notebook="analysis/doses.ipynb") as ws:
+        ws.put("counts.csv", b"dose,value\n1,2\n")
+        ws.put("plate.csv", b"well\nA1\n")
+    with epista.Workspace(tmp_path / "lab", experiment="EXP-12", notebook="analysis/doses.ipynb") as ws:
+        result = ws.query("SELECT dose, value FROM counts")
+        with ws.run("draw doses"):
+            ws("plate.csv")
+            ws.publish_table(result, "Summary")
+            figure = ws.publish_figure("<svg xmlns='http://www.w3.org/2000/svg'/>", "Dose response", inputs=[result, "plate.csv"])
+
+    with epista.Workspace(tmp_path / "lab") as ws:
+        found = ws.lineage(figure.asset, direction="up", depth=1)
+
+    assert [(one.key, one.number) for one in found.versions] == [
+        ("EXP-12/counts.csv", 1),
+        ("EXP-12/plate.csv", 1),
+        ("EXP-12/figures/dose-response.svg", 1),
+    ]
+    [activity] = found.activities
+    assert [query.sql for query in activity.queries] == ["SELECT dose, value FROM counts"]
+    assert activity.told.title == "draw doses"
+    assert "analysis/doses.ipynb" in found.text()
+    assert "SQL: SELECT dose, value FROM counts" in found.text()
+    assert len({edge.source for edge in found.edges}) == 3
