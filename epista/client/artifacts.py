@@ -9,11 +9,11 @@ import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from epista.client import assets, links, listings, objects
 from epista.client.assets import Asset
-from epista.client.objects import Metadata, Ref
+from epista.client.objects import Inputs, Metadata
 from epista.client.queries import QueryResult
 from epista.contract import keys
 from epista.contract.assets import AssetRef
@@ -31,9 +31,6 @@ if TYPE_CHECKING:
     from epista.client.links import Link
     from epista.client.session import Session
     from epista.serializers import Serialized
-
-Input: TypeAlias = Ref | QueryResult
-"""What something can be made from."""
 
 SHOWN_ROWS = 20
 """How many rows a notebook shows of a published table."""
@@ -114,7 +111,7 @@ def publish_figure(
     meta: Metadata | None = None,
     tags: Iterable[str] | None = None,
     expect: str | None = None,
-    inputs: Input | Iterable[Input] | None = None,
+    inputs: Inputs | None = None,
     **options: Any,
 ) -> Published:
     """
@@ -127,8 +124,8 @@ def publish_figure(
 
     The key is made of *name*, else of the figure's title: "Dose response" is ``figures/dose-response.svg``. What has neither
     gets a number. Published again, it is a new version. *experiment*, or *experiment_id*, is another than the active one;
-    *meta*, *tags* and *expect* are as for `put`, *inputs* may also be results of queries, and *options* are ``dpi``,
-    ``width`` and ``height``.
+    *meta*, *tags*, *expect* and *inputs* are as for `put`: without any it is made from what was read before. *options* are
+    ``dpi``, ``width`` and ``height``.
 
     Raises:
         FormatError: no figure, or one that cannot be written in *format*.
@@ -157,7 +154,7 @@ def publish_table(
     meta: Metadata | None = None,
     tags: Iterable[str] | None = None,
     expect: str | None = None,
-    inputs: Input | Iterable[Input] | None = None,
+    inputs: Inputs | None = None,
     **options: Any,
 ) -> Published:
     """
@@ -369,7 +366,7 @@ def _publish(
     meta: Metadata | None,
     tags: Iterable[str] | None,
     expect: str | None,
-    inputs: Input | Iterable[Input] | None,
+    inputs: Inputs | None,
 ) -> Published:
     def commit(stem: str, expect: str | None) -> Published:
         files = [(keys.normalise(f"{stem}.{_extension(made.file.format)}"), made.file)]

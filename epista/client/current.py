@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Any
 
-    from epista.client.artifacts import Input, Published
+    from epista.client.artifacts import Published
     from epista.client.assets import Asset, AssetRef, Hits
     from epista.client.listings import Listing
     from epista.client.queries import QueryResult
@@ -109,7 +109,7 @@ def publish_figure(
     meta: _objects.Metadata | None = None,
     tags: Iterable[str] | None = None,
     expect: str | None = None,
-    inputs: Input | Iterable[Input] | None = None,
+    inputs: _objects.Inputs | None = None,
     session: Session | None = None,
     **options: Any,
 ) -> Published:
@@ -139,7 +139,7 @@ def publish_table(
     meta: _objects.Metadata | None = None,
     tags: Iterable[str] | None = None,
     expect: str | None = None,
-    inputs: Input | Iterable[Input] | None = None,
+    inputs: _objects.Inputs | None = None,
     session: Session | None = None,
     **options: Any,
 ) -> Published:

@@ -374,8 +374,27 @@ class TestOrigins:
         two = here.publish_figure(SVG, "two", inputs=[result, other])
         three = here.publish_figure(SVG, "three", inputs="other.parquet")
 
-        found = [[source.key for source in here.get(made.asset).lineage.inputs] for made in (one, two, three)]
+        found = [sorted(source.key for source in here.get(made.asset).lineage.inputs) for made in (one, two, three)]
         assert found == [["EXP-12/doses.parquet"], ["EXP-12/doses.parquet", "EXP-12/other.parquet"], ["EXP-12/other.parquet"]]
+
+    def test_without_inputs_it_names_what_was_read_before(self, here: epista.Workspace) -> None:
+        here.put("doses.parquet", DOSES)
+        here.put("other.parquet", DOSES)
+        here("doses.parquet")
+        result = here.query("SELECT dose FROM other")
+
+        figure, table = here.publish_figure(charted(), "Doses"), here.publish_table(result, "Doses")
+
+        assert figure.specification is not None
+        of_figure, of_document, of_table = (
+            here.get(made.id).lineage for made in (figure.asset, figure.specification, table.asset)
+        )
+        for lineage in (of_figure, of_document):
+            assert {source.key for source in lineage.inputs} == {"EXP-12/doses.parquet", "EXP-12/other.parquet"}
+            assert lineage.activity is not None
+            assert [query.sql for query in lineage.activity.queries] == ["SELECT dose FROM other"]
+        # The result of a query says itself what it was made from.
+        assert [source.key for source in of_table.inputs] == ["EXP-12/other.parquet"]
 
     def test_the_document_of_a_figure_has_the_same_origin(self, here: epista.Workspace) -> None:
         here.put("doses.parquet", DOSES)

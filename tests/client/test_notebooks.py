@@ -91,7 +91,7 @@ def test_a_notebook_runs_for_longer_than_its_token_lives(
         "%load_ext epista\nimport epista\nfrom matplotlib.figure import Figure",
         "%%epista counts --params [5]\nSELECT well, count FROM counts WHERE count > ? ORDER BY well",
         "fig = Figure(); _ = fig.subplots().bar(counts.to_pandas()['well'], counts.to_pandas()['count'])",
-        "figure = epista.publish_figure(fig, 'Counts by well', inputs=counts)\nfigure",
+        "figure = epista.publish_figure(fig, 'Counts by well')\nfigure",
         "epista.publish_table(counts, 'High counts').asset.key",
         between=an_hour_later_in_steps,
     )
@@ -105,6 +105,13 @@ def test_a_notebook_runs_for_longer_than_its_token_lives(
     for made in (figure, table):
         assert made.lineage.notebook == "notebooks/doses.ipynb"
         assert [source.key for source in made.lineage.inputs] == ["EXP-12/counts.parquet"]
+        assert made.lineage.activity is not None
+        assert [query.sql for query in made.lineage.activity.queries] == [
+            "SELECT well, count FROM counts WHERE count > ? ORDER BY well\n"
+        ]
+    assert figure.lineage.activity is not None and figure.lineage.activity.told.cell is not None
+    cell = figure.lineage.activity.told.cell
+    assert (cell.number, cell.source) == (4, cells[3].source)
     (asked,) = http_ws.queries(everyone=True)
     assert asked.notebook == "notebooks/doses.ipynb"
     assert secret not in written(new_notebook(cells=cells))
