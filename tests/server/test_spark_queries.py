@@ -140,6 +140,38 @@ def test_a_member_reaches_no_more_on_spark_than_on_duckdb(wide: epista.Workspace
             verbs.explain(guest, "SELECT * FROM counts", engine="spark")
 
 
+TEXTS = [
+    *(
+        "\\",
+        "\\'",
+        "'",
+        "''",
+        "\\\\'",
+        "a\\' OR '1' = '1",
+        "'; DROP VIEW counts; --",
+        "${spark.app.name}",
+        "--",
+        "/* x",
+        "\n\t",
+        "`",
+        '"',
+    ),
+    *("\\u0041", "\\x41", "\\101", "\\%", "%s", "{}", "$1", ":p_1", "r'x'", "é\N{GRINNING FACE}"),
+]
+"""What a dialect may read in a way of its own."""
+
+
+@soak
+def test_texts_and_names_come_back_from_spark_as_they_were_typed(wide: epista.Workspace) -> None:
+    columns = [f"'{text.replace(chr(39), chr(39) * 2)}' AS " + '"c{}{}"'.format(at, "`x\\") for at, text in enumerate(TEXTS)]
+    asked = f"SELECT {', '.join(columns)} FROM counts LIMIT 1"
+
+    found = wide.query(asked, engine="spark").to_arrow()
+
+    assert [column[0].as_py() for column in found.columns] == TEXTS
+    assert found.column_names == wide.query(asked, engine="duckdb").columns
+
+
 @soak
 def test_the_command_line_asks_spark_too(wide: epista.Workspace, on_spark: Server) -> None:
     settings = {"EPISTA_API_URL": on_spark.url, "EPISTA_TOKEN": on_spark.manager, "EPISTA_WORKSPACE": "lab"}
