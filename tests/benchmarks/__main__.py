@@ -28,6 +28,7 @@ GROUPS: dict[str, Callable[[ExitStack, Path, Scale], dict[str, Contestant | Abse
     "catalog": catalog.contestants,
     "memory": memory.contestants,
     "query": query.contestants,
+    "stream": query.streams,
     "tiled": tiled.contestants,
     "start": start.contestants,
 }

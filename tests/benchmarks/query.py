@@ -32,9 +32,7 @@ _START_SECONDS = 1.5
 
 def contestants(stack: ExitStack, folder: Path, scale: Scale) -> dict[str, Contestant | Absent]:
     """Return bare DuckDB, a lab whose next child stands by, and one that starts it with the query."""
-    rows = scale.table_rows
-    wells = [f"{row}{column:02}" for row in "ABCDEFGH" for column in range(1, 13)]
-    table = pa.table({"well": [wells[n % 96] for n in range(rows)], "value": [n * 0.37 % 101 for n in range(rows)]})
+    table = _plate(scale.table_rows)
     file = folder / "plate.parquet"
     pq.write_table(table, file)
     connection = stack.enter_context(duckdb.connect())
@@ -45,8 +43,20 @@ def contestants(stack: ExitStack, folder: Path, scale: Scale) -> dict[str, Conte
         ws.put_file("plate.parquet", file)
         return _turn(lambda: ws.query(_SQL.format("plate")).to_arrow(), expected, _START_SECONDS if is_warm else 0.0)
 
+    return {
+        "duckdb": _turn(lambda: connection.sql(_SQL.format(f"'{file}'")).to_arrow_table(), expected, 0.0),
+        "epista query, warm": governed(True),
+        "epista query, cold": governed(False),
+    }
+
+
+def streams(stack: ExitStack, folder: Path, scale: Scale) -> dict[str, Contestant | Absent]:
+    """Return bare DuckDB and a lab, both of which give every row of a large table."""
+    rows = scale.table_rows
+    table = _plate(rows)
     many = folder / "plates.parquet"
     pq.write_table(pa.concat_tables([table] * _LARGE_TABLES), many)
+    connection = stack.enter_context(duckdb.connect())
     server, ws = stack.enter_context(lab.serving(folder / "lab-large"))
     ws.put_file("plates.parquet", many)
 
@@ -64,13 +74,12 @@ def contestants(stack: ExitStack, folder: Path, scale: Scale) -> dict[str, Conte
         began = time.perf_counter()
         return _read(connection.sql(_LARGE.format(f"'{many}'")).to_arrow_reader(65_536), began, _LARGE_TABLES * rows)
 
-    return {
-        "duckdb": _turn(lambda: connection.sql(_SQL.format(f"'{file}'")).to_arrow_table(), expected, 0.0),
-        "epista query, warm": governed(True),
-        "epista query, cold": governed(False),
-        "duckdb, all rows": bare,
-        "epista query_batches": streamed,
-    }
+    return {"duckdb, all rows": bare, "epista query_batches": streamed}
+
+
+def _plate(rows: int) -> pa.Table:
+    wells = [f"{row}{column:02}" for row in "ABCDEFGH" for column in range(1, 13)]
+    return pa.table({"well": [wells[n % 96] for n in range(rows)], "value": [n * 0.37 % 101 for n in range(rows)]})
 
 
 def _read(batches: Iterable[pa.RecordBatch], began: float, expected: int) -> Figures:
