@@ -33,7 +33,7 @@ from tests.processes import wait_until
 from tests.server.engines.spark_calls import AGGREGATES, SCALARS, WINDOWS
 from tests.spark import Spark as Cluster
 
-# Minutes and half a gigabyte of Spark: not for every run, while no server setting reaches the engine.
+# Minutes and a gigabyte of Spark: not for every run; one query is, in `tests/server/test_spark_queries.py`.
 pytestmark = [pytest.mark.timeout(600), pytest.mark.soak]
 
 Ask = Callable[..., pa.Table]
