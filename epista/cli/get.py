@@ -6,6 +6,7 @@ import click
 
 from epista.cli import options, output
 from epista.client import tables
+from epista.client.assets import origin_fields
 from epista.client.workspace import Workspace
 from epista.contract.tables import Table
 
@@ -31,8 +32,7 @@ def get(ws: Workspace, ref: str, *, as_json: bool) -> None:
             "version": f"{asset.number}, {asset.version}",
             "modified": f"{output.moment(asset.created_at)} UTC by {asset.created_by}",
             "tags": ", ".join(asset.tags) or None,
-            "made from": "\n".join(f"{source.key}, version {source.number}" for source in asset.lineage.inputs) or None,
-            "notebook": asset.lineage.notebook,
+            **dict(origin_fields(asset.lineage)),
             "options": output.pretty(asset.options) if asset.options else None,
             "meta": output.pretty(asset.meta) if asset.meta else None,
             "table": _table(asset.table) if asset.table else None,

@@ -16,6 +16,7 @@ from epista.contract import assets as wire
 from epista.contract import keys as grammar
 from epista.contract import metadata
 from epista.contract.errors import InvalidKeyError, ValidationError
+from epista.contract.lineage import Lineage
 from epista.contract.messages import Reply, Request
 from epista.contract.objects import DeleteAsset, DeleteFolder, Keys, Purged, PurgeVersions, RestoreAsset, SetMetadata
 from epista.serializers.json_values import to_json
@@ -43,8 +44,7 @@ class Asset(wire.Asset, AssetRef, frozen=True, kw_only=True):
     """What stands at a key, whole."""
 
     def _repr_html_(self) -> str:
-        inputs = ", ".join(f"{source.key} (version {source.number})" for source in self.lineage.inputs)
-        more = [("made from", inputs)] if inputs else []
+        more = origin_fields(self.lineage)
         if self.meta:
             more.append(("meta", json.dumps(self.meta, ensure_ascii=False, indent=1)))
         fields = listings.html_fields([*_fields(self), *more])
@@ -66,6 +66,30 @@ class Version(wire.Version, frozen=True, kw_only=True):
 
     def _repr_html_(self) -> str:
         return listings.html_fields(list(zip(_VERSION_COLUMNS, _version_row(self), strict=True)))
+
+
+def origin_fields(lineage: Lineage) -> list[tuple[str, str]]:
+    """Return what is shown of where an asset came from, and what came of it: pairs of a title and lines."""
+    inputs = [f"{source.key}, version {source.number}" for source in lineage.inputs]
+    if lineage.more:
+        inputs.append(f"and {lineage.more:,} more")
+    activity = lineage.activity
+    told = activity.told if activity else None
+    program = ""
+    if told and (told.script or told.git_commit):
+        commit = f"commit {told.git_commit[:12]}{', changed since' if told.is_dirty else ''}" if told.git_commit else None
+        program = " at ".join(part for part in (told.script, commit) if part)
+    outputs = [f"{output.key}, version {output.number}" for output in lineage.outputs]
+    fields = [
+        ("made in", (told.title if told else None) or ""),
+        ("made by", program),
+        ("made from", "\n".join(inputs)),
+        ("queries", "\n".join(query.sql or query.id for query in activity.queries) if activity else ""),
+        ("notebook", lineage.notebook or ""),
+        ("cell", (told.cell.source or "") if told and told.cell else ""),
+        ("went into", "\n".join(outputs)),
+    ]
+    return [(title, text) for title, text in fields if text]
 
 
 class Hits(Listing[Hit]):
