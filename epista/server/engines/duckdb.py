@@ -64,6 +64,7 @@ class DuckDB:
         self._keep_warm = keep_warm
         self._lock = threading.Lock()
         self._idle: _Child | None = None
+        self._starting: threading.Thread | None = None
         self._running: dict[str, Result] = {}
         self._is_open = True
 
@@ -78,9 +79,10 @@ class DuckDB:
         with self._lock:
             if self._is_open:
                 self._running[query_id] = result
-                if self._keep_warm and self._idle is None:
+                if self._keep_warm and self._idle is None and not (self._starting and self._starting.is_alive()):
                     # Beside the query, which has what it needs.
-                    threading.Thread(target=self._stand_by, name="duckdb-start", daemon=True).start()
+                    self._starting = threading.Thread(target=self._stand_by, name="duckdb-start", daemon=True)
+                    self._starting.start()
                 return result
         result.close()
         raise UnavailableError("the server is stopping")
@@ -102,10 +104,13 @@ class DuckDB:
         with self._lock:
             self._is_open = False
             running, idle, self._idle = list(self._running.values()), self._idle, None
+            starting = self._starting
         for result in running:
             result.cancel()
         if idle is not None:
             idle.close()
+        if starting is not None:
+            starting.join()  # it closes what it has started
 
     def _take(self) -> _Child:
         with self._lock:
