@@ -7,6 +7,7 @@ import io
 import json
 import logging
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -489,7 +490,8 @@ def test_a_job_that_wants_too_much_memory_has_no_words(
     notebook = b'{"cells": [{"cell_type": "code", "source": [' + b'"x",' * 7_000_000 + b'"x"]}]}'
 
     assert read(extractor, tmp_path / "blob", notebook, "ipynb") == ""
-    assert "reason=MemoryError" in caplog.text
+    # What decodes it may die of that; then another child takes its place.
+    assert re.search("reason=(MemoryError|crash)", caplog.text)
     assert read(extractor, tmp_path / "blob", b"word", "text") == "word"
 
 
