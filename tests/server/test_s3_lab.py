@@ -9,6 +9,8 @@ from contextlib import closing
 from pathlib import Path
 
 import msgspec
+import numpy as np
+import pandas as pd
 import pytest
 
 import epista
@@ -17,6 +19,8 @@ from epista.contract.errors import IntegrityError, SettingsError, UnavailableErr
 from epista.server import founding
 from epista.server.app import blob_store
 from epista.server.config import Config
+from epista.server.engines.duckdb import DuckDB, Result
+from epista.server.engines.plans import Plan
 from epista.server.stores.blobs import BlobStore
 from epista.server.stores.s3 import Bucket
 from tests import processes, seaweed
@@ -54,6 +58,31 @@ def test_what_is_put_is_fetched(http_ws: epista.Workspace, server: Server, store
     assert http_ws("EXP-1/small.txt") == "some cells"
     assert len(LARGE) in [one.size for one in store.objects()]
     assert not (server.folder / "blobs").exists() or list((server.folder / "blobs").iterdir()) == []
+
+
+def test_a_query_reads_large_tables_through_links_that_nobody_sees(
+    http_ws: epista.Workspace, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = np.random.default_rng(8).normal(size=400_000)
+    pd.DataFrame({"n": range(400_000), "value": values}).to_parquet(tmp_path / "large.parquet")
+    http_ws.put_file("EXP-1/large.parquet", tmp_path / "large.parquet")
+    bound: list[str] = []
+    run = DuckDB.run
+
+    def watched(self: DuckDB, plan: Plan, *, query_id: str) -> Result:
+        bound.extend(str(file) for table in plan.tables for file in table.files)
+        return run(self, plan, query_id=query_id)
+
+    monkeypatch.setattr(DuckDB, "run", watched)
+
+    [row] = http_ws.query("SELECT count(*) AS rows, sum(value) AS total FROM large WHERE n >= 100000")
+    with pytest.raises(epista.QueryError) as error:
+        http_ws.query("SELECT CAST('x' || value AS INTEGER) FROM large")
+
+    assert row == {"rows": 300_000, "total": pytest.approx(values[100_000:].sum())}
+    assert [one.partition("://")[0] for one in bound] == ["http", "http"]
+    assert "://" not in str(error.value) and "X-Amz" not in str(error.value)
+    assert all("X-Amz" not in repr(query) + str(query.message) for query in http_ws.queries())
 
 
 def test_a_copy_that_comes_again_takes_the_place_of_a_lost_object(
