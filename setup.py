@@ -37,6 +37,7 @@ EXTRAS["test"] = sorted(
         "psutil>=5.9",
         "pytest>=8.3",
         "pytest-timeout>=2.3",
+        "pytest-xdist>=3.6",
         "responses>=0.25",
         "roc-validator>=0.13",
         "rocrate==0.13.0",

@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 import json
 import random
+import sqlite3
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -20,6 +22,11 @@ def make(api: Api, *keys: str, inputs: list[str] | None = None, **told: Any) -> 
     objects = [{"key": key, "sha256": api.upload(f"content {next(_contents)}".encode())} for key in keys]
     made = api.ok(api.post("~/objects", objects=objects, inputs=inputs or [], **({"activity": told} if told else {})))
     return [one["version"] for one in made["assets"]]
+
+
+def erase(api: Api, key: str) -> None:
+    api.ok(api.post("~/delete", key=key))
+    api.ok(api.call("POST", "~/purge", json={"path": key}))
 
 
 def graph(api: Api, ref: str | None = None, **wanted: Any) -> Any:
@@ -278,3 +285,22 @@ def test_a_long_chain_is_cut_after_so_many_generations(server: Server) -> None:
 
     assert (len(cut["versions"]), cut["is_cut"]) == (lineage.MAX_DEPTH + 1, True)
     assert (len(whole["versions"]), whole["is_cut"]) == (lineage.MAX_DEPTH, False)
+
+
+def test_what_many_commits_tell_alike_is_kept_once_and_goes_with_the_last_of_them(server: Server) -> None:
+    api = server.api()
+    cell = {"number": 3, "source": "ws.put('EXP-1/secret.csv')"}
+    for key in ("EXP-1/a.csv", "EXP-1/b.csv"):
+        make(api, key, title="a cell", cell=cell)
+    make(api, "EXP-1/c.csv", title="another")
+
+    def told() -> list[str]:
+        with closing(sqlite3.connect(server.folder / "lab.db")) as catalog:
+            return sorted(json.loads(text)["title"] for (text,) in catalog.execute("SELECT document FROM tellings"))
+
+    assert told() == ["a cell", "another"]
+    erase(api, "EXP-1/a.csv")
+    assert told() == ["a cell", "another"]
+    assert graph(api, "EXP-1/b.csv")["activities"][0]["told"]["cell"]["source"] == cell["source"]
+    erase(api, "EXP-1/b.csv")
+    assert told() == ["another"]

@@ -27,6 +27,8 @@ class Origin:
     notebook: str | None = None
     row: Mapping[str, Any] | None = None
     """Of the activity, if it was told."""
+    told: str = ""
+    """What was told of it, as JSON."""
     read: Sequence[int] = ()
     queries: Sequence[int] = ()
     _id: int | None = field(default=None, init=False)
@@ -34,7 +36,7 @@ class Origin:
     def activity_id(self, tx: Connection) -> int | None:
         """Return the id of the activity, which is recorded with the first version that it makes."""
         if self._id is None and self.row is not None:
-            self._id = rows.add(tx, self.row, self.read, self.queries)
+            self._id = rows.add(tx, self.row, self.told, self.read, self.queries)
         return self._id
 
 
@@ -65,8 +67,8 @@ def origin(tx: Connection, actor: Actor, access: Access, wanted: wire.Origin, *,
             "user_id": actor.user_id,
             "at": at,
             "within": None if access.experiments is None else json.dumps(sorted(access.experiments)),
-            "document": msgspec.json.encode(msgspec.structs.replace(told, read=(), queries=())).decode(),
         }
+        found.told = msgspec.json.encode(msgspec.structs.replace(told, read=(), queries=())).decode()
     return found
 
 

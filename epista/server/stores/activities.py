@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, func, insert, select, union
+from sqlalchemy import Connection, RowMapping, bindparam, func, insert, select, union
 
 from epista.server.stores.assets import visible
 from epista.server.stores.dialects import among
@@ -17,6 +18,7 @@ from epista.server.stores.tables import (
     inserted,
     queries,
     query_inputs,
+    tellings,
     users,
     version_inputs,
     versions,
@@ -25,12 +27,22 @@ from epista.server.stores.tables import (
 _ADD = insert(activities)
 _ADD_INPUT = insert(activity_inputs)
 _ADD_QUERY = insert(activity_queries)
-_GET = select(activities, users.c.name.label("user")).join(users, users.c.id == activities.c.user_id)
+_ADD_TELLING = insert(tellings)
+_TOLD = select(tellings.c.id).where(tellings.c.sha256 == bindparam("sha256"))
+_GET = (
+    select(activities, tellings.c.document, users.c.name.label("user"))
+    .join(tellings, tellings.c.id == activities.c.telling_id)
+    .join(users, users.c.id == activities.c.user_id)
+)
 
 
-def add(tx: Connection, row: Mapping[str, Any], version_ids: Collection[int], query_ids: Collection[int]) -> int:
-    """Record an activity with the versions and the queries that went in; return its id."""
-    id = inserted(tx.execute(_ADD, dict(row)))
+def add(tx: Connection, row: Mapping[str, Any], told: str, version_ids: Collection[int], query_ids: Collection[int]) -> int:
+    """Record an activity with what was *told* of it, and the versions and the queries that went in; return its id."""
+    telling = {"sha256": hashlib.sha256(told.encode()).hexdigest(), "document": told}
+    telling_id = tx.execute(_TOLD, telling).scalar()
+    if telling_id is None:
+        telling_id = inserted(tx.execute(_ADD_TELLING, telling))
+    id = inserted(tx.execute(_ADD, {**row, "telling_id": telling_id}))
     if version_ids:
         tx.execute(_ADD_INPUT, [{"activity_id": id, "version_id": one} for one in sorted(set(version_ids))])
     if query_ids:

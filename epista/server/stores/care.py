@@ -41,6 +41,7 @@ from epista.server.stores.tables import (
     replies,
     table_facts,
     table_parts,
+    tellings,
     uploads,
     version_inputs,
     versions,
@@ -318,13 +319,16 @@ def _forget_inputs(tx: Connection, things: Table, pairs: Table, of: ColumnElemen
 
 
 def _forget_activities(tx: Connection, ids: Sequence[int]) -> None:
-    """Remove activities of which no version is left."""
+    """Remove activities of which no version is left, with what was told of them alone."""
     for some in chunks(ids):
         alive = select(versions.c.activity_id).where(versions.c.activity_id.in_(some))
         done = sorted(set(some) - set(tx.execute(alive).scalars()))
         tx.execute(delete(activity_inputs).where(activity_inputs.c.activity_id.in_(done)))
         tx.execute(delete(activity_queries).where(activity_queries.c.activity_id.in_(done)))
+        told = list(tx.execute(select(activities.c.telling_id).where(activities.c.id.in_(done)).distinct()).scalars())
         tx.execute(delete(activities).where(activities.c.id.in_(done)))
+        still = select(activities.c.telling_id).where(activities.c.telling_id.in_(told))
+        tx.execute(delete(tellings).where(tellings.c.id.in_(told), tellings.c.id.not_in(still)))
 
 
 def remove_assets(tx: Connection, asset_ids: Sequence[int]) -> None:

@@ -258,7 +258,16 @@ versions = Table(
     Index("versions_by_activity", "activity_id"),
 )
 
-# What people and programs did when they made versions, one row for each commit: a JSON object.
+# What was told of activities, as JSON: once for all commits of a cell or a script that told the same.
+tellings = Table(
+    "tellings",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("sha256", Text, nullable=False, unique=True),
+    Column("document", FreeText, nullable=False),
+)
+
+# What people and programs did when they made versions, one row for each commit.
 activities = Table(
     "activities",
     metadata,
@@ -267,12 +276,13 @@ activities = Table(
     Column("workspace_id", ForeignKey("workspaces.id"), nullable=False),
     Column("user_id", ForeignKey("users.id"), nullable=False),
     Column("at", BigInteger, nullable=False),
-    # What was told, but for what had been read.
-    Column("document", FreeText, nullable=False),
     # How many of the versions that it had read were erased since.
     Column("gone_inputs", Integer, nullable=False, server_default="0"),
     # The experiments that existed for whoever told, as JSON; null for all.
     Column("within", Text),
+    # Of `tellings`, but for what had been read; added later, so that SQLite cannot declare it as a foreign key.
+    Column("telling_id", Integer, nullable=False, server_default="0"),
+    Index("activities_by_telling", "telling_id"),
 )
 
 # What had been read before, by the way or in a run: once for all that was made from it.

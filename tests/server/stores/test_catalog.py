@@ -18,12 +18,12 @@ from sqlalchemy import Connection, MetaData, UniqueConstraint, func, insert, sel
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from epista.contract.errors import ConflictError, SettingsError, UnavailableError
-from epista.server.stores import migrations, people
+from epista.server.stores import activities, migrations, people
 from epista.server.stores.catalog import Catalog
 from epista.server.stores.columns import restored, without_nul
 from epista.server.stores.postgres import PostgresCatalog
 from epista.server.stores.sqlite import SqliteCatalog
-from epista.server.stores.tables import assets, experiments, metadata, users, workspaces
+from epista.server.stores.tables import assets, experiments, metadata, tellings, users, workspaces
 from tests.postgres import Postgres
 
 Opener = Callable[[], Catalog]
@@ -249,6 +249,29 @@ def test_assets_of_an_older_catalog_get_the_stems_of_their_names(another: Opener
 
     with older.read() as tx:
         assert tx.execute(select(assets.c.stem).order_by(assets.c.id)).scalars().all() == ["counts", "plain", "grösse"]
+    older.close()
+
+
+def test_what_was_told_of_older_activities_is_kept_once(another: Opener) -> None:
+    older: Any = another()
+    config = Config()
+    config.set_main_option("script_location", str(Path(migrations.__file__).parent))
+    with older._writers.begin() as tx:
+        config.attributes["connection"] = tx
+        command.upgrade(config, "0011")
+        tx.exec_driver_sql("INSERT INTO users (id, uid, name, is_lab_admin, created_at) VALUES (1, 'us', 'ada', false, 0)")
+        tx.exec_driver_sql("INSERT INTO workspaces (id, uid, name, created_at) VALUES (1, 'ws', 'lab', 0)")
+        for number, told in enumerate(("one", "two", "one"), start=1):
+            tx.exec_driver_sql(
+                "INSERT INTO activities (id, uid, workspace_id, user_id, at, document) "
+                f"VALUES ({number}, 'ac{number}', 1, 1, 0, '{told}')"
+            )
+
+    older.open()
+
+    with older.read() as tx:
+        assert {id: row["document"] for id, row in activities.get(tx, [1, 2, 3]).items()} == {1: "one", 2: "two", 3: "one"}
+        assert tx.execute(select(func.count()).select_from(tellings)).scalar() == 2
     older.close()
 
 
