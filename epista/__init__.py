@@ -47,8 +47,10 @@ if TYPE_CHECKING:
         UnavailableError,
         UnreachableError,
         UnreadableError,
+        UnrecognizedNameError,
         ValidationError,
     )
+    from epista.naming.registry import register_convention
     from epista.serializers import Picture, formats, register_serializer
 
 _WHERE = {
@@ -73,6 +75,7 @@ _WHERE = {
     "Picture": "epista.serializers",
     "formats": "epista.serializers",
     "register_serializer": "epista.serializers",
+    "register_convention": "epista.naming.registry",
     "EpistaError": "epista.contract.errors",
     "SettingsError": "epista.contract.errors",
     "InvalidRequestError": "epista.contract.errors",
@@ -93,6 +96,7 @@ _WHERE = {
     "NotFoundError": "epista.contract.errors",
     "KeyNotFoundError": "epista.contract.errors",
     "AmbiguousNameError": "epista.contract.errors",
+    "UnrecognizedNameError": "epista.contract.errors",
     "ConflictError": "epista.contract.errors",
     "TooLargeError": "epista.contract.errors",
     "ResultTooLargeError": "epista.contract.errors",
@@ -131,6 +135,7 @@ __all__ = [
     "Picture",
     "formats",
     "register_serializer",
+    "register_convention",
     "EpistaError",
     "SettingsError",
     "InvalidRequestError",
@@ -151,6 +156,7 @@ __all__ = [
     "NotFoundError",
     "KeyNotFoundError",
     "AmbiguousNameError",
+    "UnrecognizedNameError",
     "ConflictError",
     "TooLargeError",
     "ResultTooLargeError",

@@ -13,13 +13,23 @@ ROOT = Path(__file__).parent.parent / "epista"
 MAY_IMPORT = {
     "contract": {"contract"},
     "serializers": {"serializers", "contract"},
-    "client": {"client", "serializers", "contract"},
-    "cli": {"cli", "client", "serializers", "contract"},
-    "server": {"server", "contract"},
+    "naming": {"naming", "contract/errors"},
+    "client": {"client", "naming", "serializers", "contract"},
+    "compat": {"compat", "client", "naming", "serializers", "contract"},
+    "cli": {"cli", "client", "naming", "serializers", "contract"},
+    "server": {"server", "naming", "contract"},
     "server/access": {"server/access", "contract"},
     "server/stores": {"server/stores", "contract"},
     "server/engines": {"server/engines", "serializers", "contract"},
-    "server/services": {"server/services", "server/access", "server/stores", "server/engines", "server/config", "contract"},
+    "server/services": {
+        "server/services",
+        "server/access",
+        "server/stores",
+        "server/engines",
+        "server/config",
+        "naming",
+        "contract",
+    },
     "server/routes": {"server/routes", "server/services", "server/access", "server/stores", "contract"},
 }
 """What each room may import; of several that fit a file, the longest counts."""

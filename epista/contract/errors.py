@@ -20,7 +20,8 @@ Every error that a user of Epista can meet, on either end of the wire.
     ├── ForbiddenError(PermissionError)      the caller is known, and may not do this
     ├── NotFoundError(LookupError)
     │   └── KeyNotFoundError(KeyError)       no asset at this key
-    ├── AmbiguousNameError(LookupError)      the name fits several assets
+    ├── AmbiguousNameError(LookupError)      the name fits several assets, or names several recordings
+    ├── UnrecognizedNameError(ValueError)    no naming convention reads this text
     ├── ConflictError                        somebody else was faster, or something is in the way
     ├── TooLargeError(ValueError)            over a limit of size
     │   └── ResultTooLargeError              a result of more rows or bytes than a query may have
@@ -228,10 +229,17 @@ class KeyNotFoundError(NotFoundError, KeyError):
 
 
 class AmbiguousNameError(EpistaError, LookupError):
-    """The name fits several assets; ``details["candidates"]`` lists their keys."""
+    """The name fits several assets, or names several recordings; ``details["candidates"]`` lists them."""
 
     code = "ambiguous_name"
     status = 409
+
+
+class UnrecognizedNameError(EpistaError, ValueError):
+    """No naming convention reads this text; ``details["reasons"]`` says why, by convention."""
+
+    code = "unrecognized_name"
+    status = 422
 
 
 class ConflictError(EpistaError):

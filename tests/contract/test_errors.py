@@ -30,6 +30,7 @@ CODES = {
     "not_found": 404,
     "key_not_found": 404,
     "ambiguous_name": 409,
+    "unrecognized_name": 422,
     "conflict": 409,
     "too_large": 413,
     "result_too_large": 413,

@@ -1,0 +1,1 @@
+"""Drop-in layers for those who come from another package; each stands above the client."""
