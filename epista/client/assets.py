@@ -27,10 +27,16 @@ if TYPE_CHECKING:
 _P = TypeVar("_P", bound=listings.Page)
 _R = TypeVar("_R", bound=Request)
 _A = TypeVar("_A", "_AssetPage", "_Level")
+_F = TypeVar("_F", bound="AssetRef")
 
 
-class AssetRef(wire.AssetRef, frozen=True, kw_only=True):
-    """What stands at a key, in the light form of listings."""
+class AssetRef(wire.AssetRef, frozen=True, kw_only=True, gc=True, dict=True):
+    """
+    What stands at a key, in the light form of listings.
+
+    It knows the workspace that handed it out, beside its fields: that is neither compared nor shown nor sent, and neither pickled
+    nor copied.
+    """
 
     def __repr__(self) -> str:
         about = f"{self.kind} {self.format} {listings.size(self.size_bytes)} version {self.number}"
@@ -51,11 +57,14 @@ class Asset(wire.Asset, AssetRef, frozen=True, kw_only=True):
         return fields if self.table is None else fields + tables.html(self.table)
 
 
-class Hit(wire.Hit, AssetRef, frozen=True, kw_only=True):
+class Hit(wire.Hit, AssetRef, frozen=True, kw_only=True, gc=True):
     """An asset that a search found, with the words around the match in `snippet`."""
 
     def _repr_html_(self) -> str:
         return listings.html_fields([*_fields(self), (f"matched in {self.field}", self.snippet or "")])
+
+
+_share = vars(AssetRef)["__dict__"].__set__
 
 
 class Version(wire.Version, frozen=True, kw_only=True):
@@ -242,7 +251,9 @@ def ls(here: Session, prefix: str | wire.AssetRef = "") -> Level:
     workspace = here.name
 
     def fetch(after: str | None) -> _Level:
-        return here.wire.call("assets.level", wire.ListLevel(workspace=workspace, path=path, after=after), reply=_Level)
+        page = here.wire.call("assets.level", wire.ListLevel(workspace=workspace, path=path, after=after), reply=_Level)
+        bind(here, page.assets)
+        return page
 
     return Level(_begun(Pages(fetch)))
 
@@ -290,7 +301,7 @@ def find(
 
     def fetch(after: str | None) -> _AssetPage:
         page = ahead.get(after)
-        return _AssetPage(assets=here.wire.part(page.assets, tuple[AssetRef, ...]), next=page.next)
+        return _AssetPage(assets=bind(here, here.wire.part(page.assets, tuple[AssetRef, ...])), next=page.next)
 
     return _listing(_begun(Pages(fetch)))
 
@@ -307,7 +318,7 @@ def get(here: Session, ref: str | wire.AssetRef) -> Asset:
         return _get(here, ref.key, None)
     text = grammar.normalise_prefix(ref)
     wanted = wire.GetAsset(workspace=here.name, ref=text, experiment=here.experiment_name)
-    return here.wire.call("assets.get", wanted, reply=Asset)
+    return bound(here, here.wire.call("assets.get", wanted, reply=Asset))
 
 
 def get_meta(here: Session, key: str | wire.AssetRef) -> dict[str, Any]:
@@ -333,7 +344,7 @@ def set_meta(here: Session, key: str | wire.AssetRef, meta: Mapping[str, Any], *
     metadata.check(document)
     place, experiment = locate(here, key, hint="a folder has no metadata; give each asset its own")
     wanted = SetMetadata(workspace=here.name, key=place, experiment=experiment, meta=document, expect=expect)
-    return here.wire.call("objects.set_meta", wanted, reply=Asset)
+    return bound(here, here.wire.call("objects.set_meta", wanted, reply=Asset))
 
 
 def delete(here: Session, key: str | wire.AssetRef) -> Asset:
@@ -345,7 +356,7 @@ def delete(here: Session, key: str | wire.AssetRef) -> Asset:
     """
     place, experiment = locate(here, key, hint="ws.delete_dir(prefix) deletes a folder")
     wanted = DeleteAsset(workspace=here.name, key=place, experiment=experiment)
-    return here.wire.call("objects.delete", wanted, reply=Asset)
+    return bound(here, here.wire.call("objects.delete", wanted, reply=Asset))
 
 
 def delete_dir(here: Session, prefix: str, *, dry_run: bool = False) -> list[str]:
@@ -396,7 +407,7 @@ def restore(here: Session, key: str | wire.AssetRef, *, version: str | int | Non
     wanted = RestoreAsset(
         workspace=here.name, key=place, experiment=experiment, version=None if version is None else str(version)
     )
-    return here.wire.call("objects.restore", wanted, reply=Asset)
+    return bound(here, here.wire.call("objects.restore", wanted, reply=Asset))
 
 
 def versions(here: Session, key: str | wire.AssetRef) -> Listing[Version]:
@@ -426,19 +437,47 @@ def search(here: Session, query: str = "", *, limit: int = 100) -> Hits:
     wanted = wire.SearchAssets(workspace=here.name, query=query, limit=limit)
 
     def fetch(after: str | None) -> _Hits:
-        return here.wire.call("assets.search", _at(wanted, after), reply=_Hits)
+        page = here.wire.call("assets.search", _at(wanted, after), reply=_Hits)
+        bind(here, page.hits)
+        return page
 
     return Hits(_begun(Pages(fetch)))
 
 
-def received(here: Session, found: wire.Asset) -> Asset:
-    """Return an asset of a reply as the one that people see."""
-    return msgspec.convert(found, Asset, from_attributes=True)
+def bound(here: Session, found: Asset) -> Asset:
+    """Let an asset know the workspace that hands it out, and return it."""
+    found.__dict__["_here"] = here
+    return found
+
+
+def bind(here: Session, found: tuple[_F, ...]) -> tuple[_F, ...]:
+    """Let the assets of a listing know the workspace that hands them out, and return them."""
+    known = {"_here": here}
+    for one in found:
+        # One for all, for a listing may have a million.
+        _share(one, known)
+    return found
+
+
+def session_of(asset: AssetRef) -> Session:
+    """
+    Return the workspace that handed out *asset*.
+
+    Raises:
+        ValidationError: none did: it was made, copied or unpickled.
+    """
+    here: Session | None = asset.__dict__.get("_here")
+    if here is None:
+        raise ValidationError(
+            f"this asset, {asset.key!r}, knows no workspace: it was made, copied or unpickled",
+            hint="ws.get(asset) gives one that does",
+        )
+    return here
 
 
 def _get(here: Session, key: str, experiment: str | None) -> Asset:
     wanted = wire.GetAsset(workspace=here.name, ref=key, experiment=experiment, exact=True)
-    return here.wire.call("assets.get", wanted, reply=Asset)
+    return bound(here, here.wire.call("assets.get", wanted, reply=Asset))
 
 
 def _begun(pages: Pages[_P]) -> Pages[_P]:

@@ -249,7 +249,7 @@ def append(here: Session, key: Ref, table: Any, *, expect: str | None = None, in
     with shown(here, "append", len(made.data)) as progress:
         sha256 = upload.send_bytes(here, made.data, progress)
     request = AppendRows(workspace=here.name, key=place, sha256=sha256, expect=expect, **said(origin))
-    return here.wire.call("tables.append", request, reply=Asset, read_seconds=tables.JOIN_SECONDS)
+    return assets.bound(here, here.wire.call("tables.append", request, reply=Asset, read_seconds=tables.JOIN_SECONDS))
 
 
 def put_file(
@@ -353,7 +353,7 @@ def put_dir(
             progress.note(f"{len(found.left_out)} left out of '{path}': {', '.join(found.left_out[:10])}")
         made = batches.put(here, files, described_as, origin, batches.Receipts(_Framed, _Assets), progress)
     receipts = {asset.key: asset for asset in made}
-    return [receipts[place] for place in places.values()]
+    return _bound(here, (receipts[place] for place in places.values()))
 
 
 def put_together(
@@ -378,7 +378,7 @@ def put_together(
         hashes = [hashlib.sha256(made.data).hexdigest() for _, made in files]
         bodies = {sha256: made.data for sha256, (_, made) in zip(hashes, files, strict=True)}
         head = FrameHead(objects=tuple(wanted(*one) for one in enumerate(hashes)), **said(origin))
-        return list(transfer_frames.send(here, bodies, head, _Framed).assets)
+        return _bound(here, transfer_frames.send(here, bodies, head, _Framed).assets)
     with shown(here, "put", sum(len(made.data) for _, made in files)) as progress:
         hashes = [upload.send_bytes(here, made.data, progress) for _, made in files]
     return _commit(here, [wanted(*one) for one in enumerate(hashes)], origin)
@@ -440,12 +440,12 @@ def _folder_to(to: str) -> str:
 
 def _copied_to(here: Session, wanted: Sequence[CopyObject], experiment: str | None) -> list[Asset]:
     request = CopyObjects(workspace=here.name, objects=tuple(wanted), experiment=experiment, notebook=here.notebook)
-    return list(here.wire.call("objects.copy", request, reply=_Assets).assets)
+    return _bound(here, here.wire.call("objects.copy", request, reply=_Assets).assets)
 
 
 def _moved_to(here: Session, wanted: Sequence[MoveObject], experiment: str | None) -> list[Asset]:
     request = MoveObjects(workspace=here.name, objects=tuple(wanted), experiment=experiment, notebook=here.notebook)
-    return list(here.wire.call("objects.move", request, reply=_Assets).assets)
+    return _bound(here, here.wire.call("objects.move", request, reply=_Assets).assets)
 
 
 @overload
@@ -776,9 +776,13 @@ def _put_small(here: Session, data: bytes, put_object: Callable[[str], PutObject
     """Send the content and commit it in one request."""
     sha256 = hashlib.sha256(data).hexdigest()
     head = FrameHead(objects=(put_object(sha256),), **said(origin))
-    return transfer_frames.send(here, {sha256: data}, head, _Framed).assets[0]
+    return assets.bound(here, transfer_frames.send(here, {sha256: data}, head, _Framed).assets[0])
 
 
 def _commit(here: Session, objects: list[PutObject], origin: Origin) -> list[Asset]:
     request = CommitObjects(workspace=here.name, objects=tuple(objects), **said(origin))
-    return list(here.wire.call("objects.commit", request, reply=_Assets).assets)
+    return _bound(here, here.wire.call("objects.commit", request, reply=_Assets).assets)
+
+
+def _bound(here: Session, made: Iterable[Asset]) -> list[Asset]:
+    return [assets.bound(here, one) for one in made]

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 import epista
 from epista import Workspace
+from epista.client.assets import session_of
 from epista.contract.errors import (
     AmbiguousNameError,
     ConflictError,
@@ -18,6 +23,7 @@ from epista.contract.errors import (
     SearchSyntaxError,
     ValidationError,
 )
+from tests.makers import Server
 
 Open = Callable[..., Workspace]
 
@@ -248,3 +254,66 @@ def test_a_bad_key_is_refused_before_anything_is_asked(ws: Workspace, key: str) 
         with pytest.raises(InvalidKeyError) as caught:
             refused(key)
         assert caught.value.request_id is None
+
+
+def test_every_asset_that_is_handed_out_knows_its_workspace(ws: Workspace, tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "a.txt").write_text("a")
+    (folder / "b.txt").write_text("b")
+    rows = [{"n": 1}]
+
+    handed_out: list[epista.AssetRef] = [
+        ws.put("x/a.txt", "findable"),
+        ws.put_file("x/b.txt", folder / "b.txt"),
+        *ws.put_dir("x/dir", folder),
+        ws.append("x/t.parquet", rows),
+        ws.publish_table(rows, "x/rows").asset,
+        ws.copy("x/a.txt", "y/a.txt"),
+        ws.move("y/a.txt", "y/b.txt"),
+        ws.set_meta("x/a.txt", {"n": 1}),
+        ws.delete("x/a.txt"),
+        ws.restore("x/a.txt"),
+        ws.get("x/a.txt"),
+        ws.get(ws.get("x/a.txt")),
+        *ws.assets(),
+        *ws.ls("x").assets,
+        *ws.search("findable"),
+    ]
+
+    assert len(handed_out) > 15
+    assert {id(session_of(one)) for one in handed_out} == {id(ws)}
+
+
+def test_the_workspace_of_an_asset_is_no_part_of_it(http_ws: Workspace, server: Server) -> None:
+    asset = http_ws.put("a.txt", "x")
+    bare = msgspec.structs.replace(asset)
+
+    assert asset == bare
+    assert repr(asset) == repr(bare)
+    assert asset._repr_html_() == bare._repr_html_()
+    assert msgspec.json.encode(asset) == msgspec.json.encode(bare)
+    assert msgspec.to_builtins(asset) == msgspec.to_builtins(bare)
+    assert server.manager.encode() not in pickle.dumps(asset)
+    assert pickle.loads(pickle.dumps(asset)) == copy.deepcopy(asset) == copy.copy(asset) == asset
+    assert server.manager not in repr(vars(asset))
+    with pytest.raises(AttributeError):
+        asset.key = "other"  # type: ignore[misc]
+    for unbound in (bare, copy.copy(asset), pickle.loads(pickle.dumps(asset))):
+        with pytest.raises(ValidationError, match="knows no workspace") as caught:
+            session_of(unbound)
+        assert caught.value.hint == "ws.get(asset) gives one that does"
+        assert session_of(http_ws.get(unbound)) is http_ws
+
+
+def test_assets_of_two_workspaces_know_each_their_own(server: Server) -> None:
+    server.api().create_workspace("other")
+    with (
+        Workspace(server.url, token=server.manager, workspace="lab") as one,
+        Workspace(server.url, token=server.manager, workspace="other") as other,
+    ):
+        here, there = one.put("a.txt", "x"), other.put("a.txt", "x")
+
+        assert session_of(here) is one
+        assert session_of(there) is other
+        assert [session_of(asset) for asset in (*one.assets(), *other.assets())] == [one, other]
