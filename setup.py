@@ -9,6 +9,8 @@ EXTRAS = {
     "server": [],
     "fs": ["fsspec>=2024.12.0"],
     "excel": ["openpyxl>=3.1", "python-calamine>=0.3"],
+    "flow": [],
+    "singlecell": ["anndata>=0.12"],
     "image": ["numpy>=1.26", "pillow>=10.4"],
     # The engine reads nothing that its own pinned extension does not; both are replaced together, after a look at what is new.
     "sql": ["duckdb==1.5.5", "duckdb-extension-httpfs==1.5.5", "sqlglot>=30.30,<31"],
@@ -26,6 +28,7 @@ EXTRAS["test"] = sorted(
         "botocore>=1.36",
         "dask[dataframe]>=2025.1",
         "duckdb-extension-tpch==1.5.5",
+        "flowio>=1.4",
         "hypothesis>=6.100",
         "ipykernel>=6.29",
         "jupyter_client>=8.6",

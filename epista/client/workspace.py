@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+from typing import TYPE_CHECKING
+
 from epista.client import artifacts as _artifacts
 from epista.client import assets as _assets
 from epista.client import crates as _crates
@@ -13,6 +16,9 @@ from epista.client import provenance as _provenance
 from epista.client import queries as _queries
 from epista.client import usage as _usage
 from epista.client.session import Session
+
+if TYPE_CHECKING:
+    from epista.client.flow import Flow
 
 
 class Workspace(Session):
@@ -56,3 +62,10 @@ class Workspace(Session):
     publish_table = _artifacts.publish_table
     link = _links.create
     usage = _usage.get
+
+    @cached_property
+    def flow(self) -> Flow:
+        """Flow cytometry: events, channels and keywords of FCS files."""
+        from epista.client.flow import Flow
+
+        return Flow(self)

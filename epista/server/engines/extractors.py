@@ -11,13 +11,14 @@ import codecs
 import csv
 import gzip
 import io
+import itertools
 import json
 import re
 import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from html.parser import HTMLParser
-from typing import Any
+from typing import Any, BinaryIO, cast
 from xml.parsers import expat
 
 import msgspec
@@ -104,14 +105,14 @@ class _Source:
 
     def __init__(self, job: Job, file: io.FileIO) -> None:
         self.options: Mapping[str, str] = job.options
-        self._gzipped = job.gzipped
+        self.is_gzipped = job.gzipped
         self._size = job.size
         self._range = _Range(file, job.offset, job.size)
 
     def head(self, limit: int = HEAD_BYTES) -> bytes:
         """Return the first *limit* bytes, unpacked."""
         head = b"".join(_chunks(self._range.read, min(limit, self._size)))
-        if not self._gzipped:
+        if not self.is_gzipped:
             return head
         # The packed bytes are bounded too: a file of nothing but empty gzip members unpacks to nothing, for ever.
         with gzip.GzipFile(fileobj=io.BytesIO(head)) as unpacked:
@@ -123,7 +124,7 @@ class _Source:
 
     def file(self) -> io.RawIOBase | io.BytesIO:
         """Return the whole as a file; of a gzipped one, its head."""
-        return io.BytesIO(self.head()) if self._gzipped else self._range
+        return io.BytesIO(self.head()) if self.is_gzipped else self._range
 
 
 def _chunks(read: Callable[[int], bytes | None], limit: int) -> Iterator[bytes]:
@@ -334,6 +335,21 @@ def _arrow(source: _Source) -> Iterator[str]:
     return _lines_once(_field_names(reader.schema))
 
 
+def _fcs(source: _Source) -> Iterator[str]:
+    from epista.serializers import fcs
+
+    file = source.file()
+    head = fcs.read_head(cast(BinaryIO, file))
+    names = [word for channel in head.channels for word in (channel.name, channel.label)]
+    # What describes channels one by one is numbers; what is left tells of the sample, the machine and the people.
+    told = (value for name, value in head.keywords.items() if not _OF_A_CHANNEL.fullmatch(name) and len(value) < _LONG_VALUE)
+    return _lines_once(itertools.chain(names, (value for value in told if any(map(str.isalpha, value)))))
+
+
+_OF_A_CHANNEL = re.compile(r"\$?P[0-9]+[A-Z]*|\$BYTEORD|\$DATATYPE|\$MODE")
+_LONG_VALUE = 500
+
+
 def _field_names(fields: Iterable[Any]) -> Iterator[str]:
     for field in fields:
         yield field.name
@@ -369,6 +385,7 @@ EXTRACTORS: Mapping[str, Callable[[_Source], Iterator[str]]] = {
     "svg": _svg,
     "parquet": _parquet,
     "arrow": _arrow,
+    "fcs": _fcs,
 }
 """By the names of `epista.contract.formats`; a format that is not here has no words."""
 
