@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from epista.client import artifacts as _artifacts
 from epista.client import assets as _assets
+from epista.client import conventions as _conventions
 from epista.client import crates as _crates
 from epista.client import lineage as _lineage
 from epista.client import linked as _linked
@@ -61,6 +62,7 @@ class Workspace(Session):
     publish_figure = _artifacts.publish_figure
     publish_table = _artifacts.publish_table
     link = _links.create
+    conventions = _conventions.conventions
     usage = _usage.get
 
     @cached_property

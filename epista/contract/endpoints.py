@@ -14,6 +14,7 @@ from typing import NamedTuple
 from epista.contract import (
     assets,
     audit,
+    conventions,
     experiments,
     lineage,
     linked,
@@ -73,6 +74,9 @@ ENDPOINTS = (
     Endpoint("workspaces.set_rules", "PUT", _WS + "/rules", "admin", workspaces.SetRules, workspaces.Rules),
     Endpoint("workspaces.rules", "GET", _WS + "/rules", "read", workspaces.ShowRules, workspaces.Rules, retry="safe"),
     Endpoint("workspaces.check_rules", "GET", _WS + "/rules/check", "admin", workspaces.CheckRules, workspaces.RuleBreaks, retry="safe"),
+    Endpoint("conventions.set", "PUT", _WS + "/conventions", "admin", conventions.SetConventions, conventions.Conventions),
+    Endpoint("conventions.get", "GET", _WS + "/conventions", "read", conventions.ShowConventions, conventions.Conventions, retry="safe"),
+    Endpoint("conventions.explain", "GET", _WS + "/conventions/explain", "read", conventions.ExplainName, conventions.NameReadings, retry="safe"),
     Endpoint("experiments.create", "POST", _WS + "/experiments", "write", experiments.CreateExperiment, experiments.Experiment),
     Endpoint("experiments.find", "GET", _WS + "/experiments", "read", experiments.ListExperiments, experiments.Experiments, retry="safe"),
     Endpoint("experiments.get", "GET", _WS + "/experiments/{name}", "read", experiments.GetExperiment, experiments.Experiment, retry="safe"),

@@ -14,8 +14,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from epista.naming import registry
+from epista.naming.declared import declaration
 from epista.naming.parsed import Convention, Parsed, Recording, Refused
-from epista.naming.registry import Conventions, Explanation, Reading, Text, conventions, register_convention
+from epista.naming.registry import Conventions, Explanation, Reading, Text, conventions, missing, register_convention
 
 __all__ = [
     "Convention",
@@ -26,9 +27,11 @@ __all__ = [
     "Recording",
     "Refused",
     "conventions",
+    "declaration",
     "explain",
     "find_all",
     "format",
+    "missing",
     "parse",
     "register_convention",
 ]

@@ -7,6 +7,7 @@ because a token of variable length never holds a character of a separator and is
 
 from __future__ import annotations
 
+import json
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -40,18 +41,14 @@ _times = {"date", "time", "started", "label_time"}
 _keys = {"field", "text", "form", "length", "lead", "values", "optional", "separator"}
 
 
-def declaration(given: str | Mapping[str, Any]) -> dict[str, Any]:
+def declaration(given: Any) -> dict[str, Any]:
     """
-    Read a declaration, the text of a TOML document or a mapping, and return it complete and plain.
+    Read a declaration, the text of a TOML or JSON document or a mapping, and return it complete and plain.
 
     Raises:
         ValidationError: it breaks a rule; lists every violation.
     """
-    if isinstance(given, str):
-        try:
-            given = tomllib.loads(given)
-        except tomllib.TOMLDecodeError as error:
-            raise ValidationError(f"this is no TOML: {error}") from None
+    given = _document(given) if isinstance(given, str) else given
     violations = list(_violations(given))
     if violations:
         raise ValidationError(
@@ -64,6 +61,15 @@ def declaration(given: str | Mapping[str, Any]) -> dict[str, Any]:
         "extension": given.get("extension", True),
         "tokens": [dict(token) for token in given["tokens"]],
     }
+
+
+def _document(text: str) -> Any:
+    try:
+        return json.loads(text) if text.lstrip().startswith("{") else tomllib.loads(text)
+    except RecursionError:
+        raise ValidationError("this is no declaration: it is nested too deeply") from None
+    except ValueError as error:
+        raise ValidationError(f"this is no TOML, and no JSON: {error}") from None
 
 
 class Declared:

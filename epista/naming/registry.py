@@ -103,7 +103,7 @@ class Conventions:
 
     def __getitem__(self, name: str) -> Convention:
         if name not in self._conventions:
-            raise NotFoundError(f"no convention is called {name!r}; there are: {', '.join(self._conventions)}")
+            raise missing(name, self._conventions)
         return self._conventions[name]
 
     def parse(self, text: Text, *, convention: str | None = None, first: bool = False) -> Parsed:
@@ -219,6 +219,11 @@ class Conventions:
         return Explanation(_reading(name, one, parts) for name, one in asked.items())
 
 
+def missing(name: str, known: Iterable[str]) -> NotFoundError:
+    """Return the error for a convention that is not there."""
+    return NotFoundError(f"no convention is called {name!r}; there are: {', '.join(known) or 'none'}")
+
+
 def register_convention(name: str, convention: Any = None, *, override: bool = False) -> Any:
     """
     Add a convention of one's own: an object or a class with ``parse(component)`` and ``format(fields)``, or its declaration.
@@ -254,10 +259,15 @@ def registered() -> dict[str, Convention]:
     return dict(_registered)
 
 
-def conventions(own: Mapping[str, Convention] | None = None) -> Conventions:
-    """Return all conventions in the order in which they are asked: *own* (a workspace's), registered ones, the packaged."""
+def conventions(own: Mapping[str, Any] | None = None) -> Conventions:
+    """
+    Return all conventions in the order in which they are asked: *own* (a workspace's), registered ones, the packaged.
+
+    *own* maps names to conventions or declarations, as `register_convention` takes them.
+    """
+    made = {name: _made(name, convention) for name, convention in (own or {}).items()}
     asked: dict[str, Convention] = {}
-    for group in (own or {}, registered(), PACKAGED):
+    for group in (made, registered(), PACKAGED):
         for name, convention in group.items():
             asked.setdefault(name, convention)
     return Conventions(asked)

@@ -44,6 +44,7 @@ from epista.server.services.appends import Appends
 from epista.server.services.assets import Assets
 from epista.server.services.audit import Audit
 from epista.server.services.batches import Batches
+from epista.server.services.conventions import Conventions
 from epista.server.services.experiments import Experiments
 from epista.server.services.frames import Frames
 from epista.server.services.lab import Lab
@@ -90,6 +91,7 @@ def create_app(config: Config, *, owner: Owner | None = None, clock: moments.Clo
     services: dict[str, Any] = {
         "tokens": tokens,
         "workspaces": Workspaces(resources, address_of(config)),
+        "conventions": Conventions(resources),
         "experiments": Experiments(resources),
         "assets": assets,
         "objects": objects,

@@ -20,6 +20,12 @@ epista auth logout --help --lab
 epista auth status --help --json --lab
 epista backup DEST --help --json --lab
 epista completion {bash|zsh|fish} --help
+epista convention --help
+epista convention add NAME FILE --help --json --lab --workspace
+epista convention explain NAME --help --json --lab --workspace
+epista convention list --help --json --lab --version --workspace
+epista convention remove NAME --help --json --lab --workspace
+epista convention show NAME --help --lab --version --workspace
 epista cp KEY TO --dir --expect --help --json --lab --version --workspace
 epista demo --from --help --lab
 epista experiment --help

@@ -15,6 +15,7 @@ from epista.server.services.appends import Appends
 from epista.server.services.assets import Assets
 from epista.server.services.audit import Audit
 from epista.server.services.batches import Batches
+from epista.server.services.conventions import Conventions
 from epista.server.services.experiments import Experiments
 from epista.server.services.frames import Frames
 from epista.server.services.lab import Lab
@@ -33,6 +34,7 @@ SERVICES: dict[str, type] = {
     "assets": Assets,
     "audit": Audit,
     "batches": Batches,
+    "conventions": Conventions,
     "experiments": Experiments,
     "frames": Frames,
     "lab": Lab,

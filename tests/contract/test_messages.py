@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from epista import contract
-from epista.contract import lineage, messages, objects, tokens, workspaces
+from epista.contract import conventions, lineage, messages, objects, tokens, workspaces
 from epista.contract.endpoints import ENDPOINTS
 from epista.contract.openapi import field_docs
 
@@ -44,6 +44,7 @@ def test_a_request_refuses_fields_it_does_not_know_and_a_reply_ignores_them(mess
         objects.MoveObject,
         lineage.Activity,
         lineage.Cell,
+        conventions.Convention,
         workspaces.Rule,
     )  # of a request
     assert strict == issubclass(message, (messages.Request, *parts))

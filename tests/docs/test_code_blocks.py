@@ -22,6 +22,7 @@ import fsspec
 import pytest
 
 import epista
+from epista import naming
 from epista.client.filesystem import EpistaFileSystem
 from epista.serializers import registry
 from epista.server.config import SETTINGS
@@ -118,6 +119,8 @@ def page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Page]:
     # What a page registers is gone with the page.
     monkeypatch.setattr(registry, "_by_name", dict(registry._by_name))
     monkeypatch.setattr(registry, "_by_extension", dict(registry._by_extension))
+    monkeypatch.setattr(naming.registry, "_registered", naming.registry.registered())
+    monkeypatch.setattr(naming.registry, "_current", None)
     # As the entry point does where Epista is installed.
     fsspec.register_implementation("epista", EpistaFileSystem, clobber=True)
     Path("plate1.csv").write_text("well,count\nA1,17\nA2,23\n", encoding="utf-8")

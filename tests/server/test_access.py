@@ -142,6 +142,7 @@ GETS: dict[str, tuple[str, dict[str, Any]]] = {
     "an experiment without assets": ("~/experiments/PLANNED", {}),
     "an experiment whose name begins alike": ("~/experiments/EXP-10", {}),
     "rules": ("~/rules", {}),
+    "conventions": ("~/conventions", {}),
     "the workspace": ("~", {}),
 }
 

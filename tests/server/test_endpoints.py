@@ -50,6 +50,11 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     "workspaces.set_rules": {"rules": [{"name": "r", "schema": {"required": ["a"]}}]},
     "workspaces.rules": {},
     "workspaces.check_rules": {},
+    "conventions.set": {
+        "conventions": [{"name": "mice", "declaration": {"tokens": [{"field": "subject_id"}, {"field": "rig"}]}}]
+    },
+    "conventions.get": {},
+    "conventions.explain": {"text": "ecephys_676909_2023-12-13_13-43-40"},
     "experiments.create": {"name": "EXP-2", "title": "second"},
     "experiments.find": {},
     "experiments.get": {"name": "EXP-1"},

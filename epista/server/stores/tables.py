@@ -407,6 +407,18 @@ rules = Table(
     sqlite_with_rowid=False,
 )
 
+# The naming conventions that workspaces declare, as JSON; every version is kept.
+conventions = Table(
+    "conventions",
+    metadata,
+    Column("workspace_id", ForeignKey("workspaces.id"), primary_key=True),
+    Column("version", Integer, primary_key=True),
+    Column("document", Text, nullable=False),
+    Column("created_at", Integer, nullable=False),
+    Column("created_by", ForeignKey("users.id"), nullable=False),
+    sqlite_with_rowid=False,
+)
+
 # Replies by idempotency key, so that a retried request gives the reply that was lost.
 replies = Table(
     "replies",
