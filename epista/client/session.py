@@ -8,7 +8,7 @@ import threading
 import weakref
 from typing import TYPE_CHECKING
 
-from epista.client import embedded, offline, settings
+from epista.client import embedded, namespaces, offline, settings
 from epista.client.provenance import Provenance
 from epista.client.transfer.cache import Cache
 from epista.contract.errors import NotFoundError, SettingsError
@@ -44,6 +44,7 @@ class Session:
         notebook: str | None = None,
         progress: bool | None = None,
     ) -> None:
+        namespaces.discover()
         found = settings.read(
             os.environ,
             location=location,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cached_property
 from typing import TYPE_CHECKING
 
 from epista.client import artifacts as _artifacts
@@ -12,6 +11,7 @@ from epista.client import crates as _crates
 from epista.client import lineage as _lineage
 from epista.client import linked as _linked
 from epista.client import links as _links
+from epista.client import namespaces as _namespaces
 from epista.client import objects as _objects
 from epista.client import provenance as _provenance
 from epista.client import queries as _queries
@@ -65,9 +65,8 @@ class Workspace(Session):
     conventions = _conventions.conventions
     usage = _usage.get
 
-    @cached_property
-    def flow(self) -> Flow:
-        """Flow cytometry: events, channels and keywords of FCS files."""
-        from epista.client.flow import Flow
+    if TYPE_CHECKING:  # the namespaces that `_namespaces.OURS` lists
+        flow: Flow
 
-        return Flow(self)
+    def __dir__(self) -> list[str]:
+        return list(_namespaces.names(self, super().__dir__()))

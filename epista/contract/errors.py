@@ -16,6 +16,7 @@ Every error that a user of Epista can meet, on either end of the wire.
     ├── FormatError(TypeError)               this object does not fit this format
     ├── UnreadableError(ValueError)          these bytes are not what their format says
     ├── MissingExtraError(ImportError)       an optional package is not installed
+    ├── NamespaceError(RuntimeError)         a namespace cannot be made: a fault of whoever wrote it
     ├── AuthenticationError(PermissionError) no token, or one that is expired, revoked or unknown
     ├── ForbiddenError(PermissionError)      the caller is known, and may not do this
     ├── NotFoundError(LookupError)
@@ -198,6 +199,13 @@ class MissingExtraError(EpistaError, ImportError):
 
     code = "missing_extra"
     status = 501
+
+
+class NamespaceError(EpistaError, RuntimeError):
+    """A namespace, such as a plug-in's, cannot be made. ``details["source"]`` says whose it is."""
+
+    code = "namespace"
+    status = 500
 
 
 class AuthenticationError(EpistaError, PermissionError):

@@ -14,7 +14,6 @@ import pytest
 
 import epista
 from epista import Workspace
-from epista.client.assets import session_of
 from epista.contract.errors import (
     AmbiguousNameError,
     ConflictError,
@@ -282,7 +281,7 @@ def test_every_asset_that_is_handed_out_knows_its_workspace(ws: Workspace, tmp_p
     ]
 
     assert len(handed_out) > 15
-    assert {id(session_of(one)) for one in handed_out} == {id(ws)}
+    assert {id(one.session) for one in handed_out} == {id(ws)}
 
 
 def test_the_workspace_of_an_asset_is_no_part_of_it(http_ws: Workspace, server: Server) -> None:
@@ -301,9 +300,9 @@ def test_the_workspace_of_an_asset_is_no_part_of_it(http_ws: Workspace, server: 
         asset.key = "other"  # type: ignore[misc]
     for unbound in (bare, copy.copy(asset), pickle.loads(pickle.dumps(asset))):
         with pytest.raises(ValidationError, match="knows no workspace") as caught:
-            session_of(unbound)
+            _ = unbound.session
         assert caught.value.hint == "ws.get(asset) gives one that does"
-        assert session_of(http_ws.get(unbound)) is http_ws
+        assert http_ws.get(unbound).session is http_ws
 
 
 def test_assets_of_two_workspaces_know_each_their_own(server: Server) -> None:
@@ -314,6 +313,6 @@ def test_assets_of_two_workspaces_know_each_their_own(server: Server) -> None:
     ):
         here, there = one.put("a.txt", "x"), other.put("a.txt", "x")
 
-        assert session_of(here) is one
-        assert session_of(there) is other
-        assert [session_of(asset) for asset in (*one.assets(), *other.assets())] == [one, other]
+        assert here.session is one
+        assert there.session is other
+        assert [asset.session for asset in (*one.assets(), *other.assets())] == [one, other]

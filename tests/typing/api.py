@@ -10,6 +10,7 @@ from typing import Any, assert_type
 
 import epista
 from epista.client.assets import Hits, Level
+from epista.client.flow import Flow
 from epista.client.lineage import Lineage
 from epista.client.links import Link
 from epista.client.listings import Listing
@@ -48,6 +49,8 @@ assert_type(ws.search("cells")[0].snippet, str | None)
 assert_type(ws.search("cells").total, int)
 assert_type(ws.assets(kind="FLOW", tags=["qc"])[:2], list[epista.AssetRef])
 assert_type(ws.get("a"), epista.Asset)
+assert_type(ws.get("a").session, epista.Session)
+assert_type(ws.flow, Flow)
 assert_type(ws.get(ws.get("a")).meta, dict[str, Any])
 assert_type(ws.link("a", seconds=60), Link)
 assert_type(ws.lineage("a", direction="up", depth=2), Lineage)
