@@ -25,6 +25,7 @@ CODES = {
     "format": 422,
     "unreadable": 422,
     "missing_extra": 501,
+    "namespace": 500,
     "unauthenticated": 401,
     "forbidden": 403,
     "not_found": 404,
