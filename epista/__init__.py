@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from epista.client.artifacts import Published
     from epista.client.assets import Asset, AssetRef, Hit, Version
     from epista.client.current import assets, get, open, publish_figure, publish_table, query, search, use
+    from epista.client.experiments import Experiment
     from epista.client.namespaces import namespaces, register_namespace
     from epista.client.queries import Query, QueryResult
     from epista.client.session import Session
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
         QuotaError,
         RateLimitError,
         ResultTooLargeError,
+        RoleNotFoundError,
         SearchSyntaxError,
         ServerError,
         SettingsError,
@@ -62,6 +64,7 @@ _WHERE = {
     "AssetRef": "epista.client.assets",
     "Hit": "epista.client.assets",
     "Version": "epista.client.assets",
+    "Experiment": "epista.client.experiments",
     "Query": "epista.client.queries",
     "QueryResult": "epista.client.queries",
     "Published": "epista.client.artifacts",
@@ -100,6 +103,7 @@ _WHERE = {
     "ForbiddenError": "epista.contract.errors",
     "NotFoundError": "epista.contract.errors",
     "KeyNotFoundError": "epista.contract.errors",
+    "RoleNotFoundError": "epista.contract.errors",
     "AmbiguousNameError": "epista.contract.errors",
     "UnrecognizedNameError": "epista.contract.errors",
     "ConflictError": "epista.contract.errors",
@@ -125,6 +129,7 @@ __all__ = [
     "AssetRef",
     "Hit",
     "Version",
+    "Experiment",
     "Query",
     "QueryResult",
     "Published",
@@ -163,6 +168,7 @@ __all__ = [
     "ForbiddenError",
     "NotFoundError",
     "KeyNotFoundError",
+    "RoleNotFoundError",
     "AmbiguousNameError",
     "UnrecognizedNameError",
     "ConflictError",

@@ -58,7 +58,7 @@ def export(here: Session, experiment: str, dest: str | os.PathLike[str], *, lice
     Raises:
         NotFoundError: there is no such experiment that you may read.
     """
-    described = experiments.get(here, experiment)
+    described = experiments.told(here, experiment)
     found = [one for one in assets.find(here, experiment=described.name) if not one.key.endswith("/")]
     wanted = [pinned(here, one, one.version, None) for one in found]
     graph = _made(here, [one.version for one in found])

@@ -8,11 +8,13 @@ from epista.client import artifacts as _artifacts
 from epista.client import assets as _assets
 from epista.client import conventions as _conventions
 from epista.client import crates as _crates
+from epista.client import experiments as _experiments
 from epista.client import lineage as _lineage
 from epista.client import linked as _linked
 from epista.client import links as _links
 from epista.client import namespaces as _namespaces
 from epista.client import objects as _objects
+from epista.client import projects as _projects
 from epista.client import provenance as _provenance
 from epista.client import queries as _queries
 from epista.client import usage as _usage
@@ -46,6 +48,12 @@ class Workspace(Session):
     restore = _assets.restore
     purge = _assets.purge
     versions = _assets.versions
+
+    experiment = _experiments.get
+    experiments = _experiments.find
+    create_experiment = _experiments.create
+    projects = _projects.find
+    create_project = _projects.create
 
     search = _assets.search
     assets = _assets.find

@@ -20,7 +20,8 @@ Every error that a user of Epista can meet, on either end of the wire.
     ├── AuthenticationError(PermissionError) no token, or one that is expired, revoked or unknown
     ├── ForbiddenError(PermissionError)      the caller is known, and may not do this
     ├── NotFoundError(LookupError)
-    │   └── KeyNotFoundError(KeyError)       no asset at this key
+    │   ├── KeyNotFoundError(KeyError)       no asset at this key
+    │   └── RoleNotFoundError(AttributeError)  nothing in the experiment has this role
     ├── AmbiguousNameError(LookupError)      the name fits several assets, or names several recordings
     ├── UnrecognizedNameError(ValueError)    no naming convention reads this text
     ├── ConflictError                        somebody else was faster, or something is in the way
@@ -233,6 +234,13 @@ class KeyNotFoundError(NotFoundError, KeyError):
     """There is no asset at this key, as far as the caller may know."""
 
     code = "key_not_found"
+    status = 404
+
+
+class RoleNotFoundError(NotFoundError, AttributeError):
+    """Nothing in the experiment has this role; the message has what was tried."""
+
+    code = "role_not_found"
     status = 404
 
 

@@ -52,6 +52,7 @@ from epista.server.services.lineage import Lineage
 from epista.server.services.linked import Linked
 from epista.server.services.links import Links
 from epista.server.services.objects import Objects
+from epista.server.services.projects import Projects
 from epista.server.services.queries import Queries
 from epista.server.services.resources import Resources, Trail
 from epista.server.services.signing_keys import SigningKeys
@@ -93,6 +94,7 @@ def create_app(config: Config, *, owner: Owner | None = None, clock: moments.Clo
         "workspaces": Workspaces(resources, address_of(config)),
         "conventions": Conventions(resources),
         "experiments": Experiments(resources),
+        "projects": Projects(resources),
         "assets": assets,
         "objects": objects,
         "frames": frames,

@@ -142,7 +142,10 @@ def _add(tx: Connection, numbers: range, object: str) -> None:
     )
     tx.execute(insert(asset_tags), [{"asset_id": id_, "tag": "qc", "workspace_id": workspace_id} for id_, _, _ in places])
     named = [name for _, _, place in places if (name := keys.experiment_of(place)) is not None]
-    experiments.ensure(tx, workspace_id=workspace_id, names=named, user_id=user["id"], at=now)
+    there = experiments.known(tx, workspace_id, named)
+    uids = {name: f"ex_{workspace_id}_{name}" for name in named if name not in there}
+    if uids:
+        experiments.add(tx, workspace_id=workspace_id, uids=uids, user_id=user["id"], at=now)
     search = PostgresSearch() if tx.dialect.name == "postgresql" else SqliteSearch()
     search.index(
         tx,

@@ -23,6 +23,7 @@ from epista.server.services.lineage import Lineage
 from epista.server.services.linked import Linked
 from epista.server.services.links import Links
 from epista.server.services.objects import Objects
+from epista.server.services.projects import Projects
 from epista.server.services.queries import Queries
 from epista.server.services.signing_keys import SigningKeys
 from epista.server.services.tokens import Tokens
@@ -42,6 +43,7 @@ SERVICES: dict[str, type] = {
     "linked": Linked,
     "links": Links,
     "objects": Objects,
+    "projects": Projects,
     "signing_keys": SigningKeys,
     "tables": Appends,
     "queries": Queries,

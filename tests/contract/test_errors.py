@@ -30,6 +30,7 @@ CODES = {
     "forbidden": 403,
     "not_found": 404,
     "key_not_found": 404,
+    "role_not_found": 404,
     "ambiguous_name": 409,
     "unrecognized_name": 422,
     "conflict": 409,

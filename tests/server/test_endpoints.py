@@ -58,6 +58,17 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     "experiments.create": {"name": "EXP-2", "title": "second"},
     "experiments.find": {},
     "experiments.get": {"name": "EXP-1"},
+    "experiments.resolve": {"ref": "EXP-1"},
+    "experiments.members": {"ref": "EXP-1"},
+    "experiments.update": {"name": "EXP-1", "title": "first"},
+    "experiments.rename": {"name": "EXP-1", "to": "EXP-9"},
+    "experiments.roles": {"name": "EXP-1"},
+    "experiments.set_role": {"name": "EXP-1", "user": "leaver", "role": "editor"},
+    "projects.create": {"name": "grant"},
+    "projects.find": {},
+    "projects.get": {"name": "mouse atlas"},
+    "projects.update": {"name": "mouse atlas", "title": "all of it"},
+    "projects.remove": {"name": "mouse atlas"},
     "assets.keys": {},
     "assets.level": {"path": "EXP-1"},
     "assets.find": {"kind": "TABLE"},
@@ -150,6 +161,9 @@ class Lab:
         self.manager.put("EXP-1/gone.csv", b"gone")
         self.manager.ok(self.manager.post("~/delete", key="EXP-1/gone.csv"))
         self.manager.ok(self.manager.post("~/members", user="leaver", role="viewer"))
+        self.manager.ok(self.manager.post("~/projects", name="mouse atlas"))
+        # Names are read by the conventions of the workspace now, which a first search sees to.
+        self.manager.ok(self.manager.get("~/experiments"))
         self.manager.upload(b"without a version")
         self.manager.upload(PARQUET)
         aside = {"batch": "0" * 32, "objects": [{"key": "EXP-1/batch.csv", "sha256": sha256(BYTES)}]}

@@ -22,6 +22,7 @@ from epista.server.access.policy import Access
 from epista.server.engines.table_files import Facts
 from epista.server.services import cursors, readings
 from epista.server.services.activities import recorded
+from epista.server.services.experiment_names import called_now, name_of
 from epista.server.services.readings import Reading
 from epista.server.services.resources import Resources
 from epista.server.stores import activities, linked, moments, table_facts
@@ -96,7 +97,7 @@ class Assets:
             found = rows.listed(access.workspace_id, access.experiments)
             found = found.where(rows.starting_with(keys.normalise_prefix(wanted.prefix)))
             if wanted.experiment is not None:
-                found = found.where(assets.c.experiment == keys.normalise_prefix(wanted.experiment))
+                found = found.where(assets.c.experiment == name_of(tx, access, keys.normalise_prefix(wanted.experiment)))
             if wanted.kind is not None:
                 found = found.where(assets.c.kind == wanted.kind.upper())
             if wanted.format is not None:
@@ -197,12 +198,25 @@ def locate(tx: Connection, access: Access, key: str, experiment: str | None, *, 
     for place in places:
         if row := rows.by_key(tx, *here, place, deleted=deleted):
             return row
+    if len(places) > 1 and (name := name_of(tx, access, experiment)) != experiment:
+        # The experiment was given by its number.
+        places[0] = f"{name}/{key}"
+        if row := rows.by_key(tx, *here, places[0], deleted=deleted):
+            return row
     for place in places:
         if rows.by_key(tx, *here, place, deleted=True):
             raise KeyNotFoundError(f"the asset at {place!r} was deleted", hint=f"bring it back: epista restore {place}")
     for place in places:
         if rows.keys_after(tx, *here, prefix=place + "/", after=None, limit=1):
             raise KeyNotFoundError(f"{place!r} is a folder, not an asset", hint=f"epista ls {place}/", details={"folder": place})
+    for place in places:
+        first, slash, rest = place.partition("/")
+        if slash and (now := called_now(tx, access, first)):
+            raise KeyNotFoundError(
+                f"no asset at {place!r}; experiment {first!r} is called {now!r} now",
+                hint=f"epista get {now}/{rest}",
+                details={"key": place, "renamed": now},
+            )
     near = _nearest(tx, access, places[0])
     folder = key.rpartition("/")[0]
     raise KeyNotFoundError(

@@ -19,6 +19,7 @@ from epista.server.services import purges, usage, words
 from epista.server.services.activities import Origin
 from epista.server.services.assets import asset, locate, refuse_folder, version_row
 from epista.server.services.contents import Contents
+from epista.server.services.experiment_names import require_writable
 from epista.server.services.relocations import Relocations
 from epista.server.services.resources import Resources
 from epista.server.services.versions import (
@@ -97,7 +98,7 @@ class Objects(Contents):
                         f"{folder!r} is a folder", hint=f"for a folder: delete_dir({folder!r}), or: epista rm --dir {folder}"
                     ) from None
                 raise
-            access.require_key(row["key"])
+            require_writable(tx, access, [row["key"]])
             hidden = asset(tx, access, row)
             self._versions.hide(tx, access, [row["asset_id"]])
             self._all.record(tx, actor, access.workspace_id, hidden.key, {"version": hidden.version})
@@ -114,8 +115,7 @@ class Objects(Contents):
         def work(tx: Connection, access: Access) -> wire.Keys:
             here = access.workspace_id, access.experiments
             found = rows.keys_after(tx, *here, prefix=folder, after=None, limit=2**62)
-            for key in found:
-                access.require_key(key)
+            require_writable(tx, access, found)
             if not wanted.dry_run:
                 known = rows.by_keys(tx, access.workspace_id, found, light=True)
                 self._versions.hide(tx, access, [known[key]["asset_id"] for key in found])
@@ -133,7 +133,7 @@ class Objects(Contents):
 
         def work(tx: Connection, access: Access) -> asset_messages.Asset:
             row = locate(tx, access, wanted.key, wanted.experiment, deleted=True)
-            access.require_key(row["key"])
+            require_writable(tx, access, [row["key"]])
             draft = as_draft(row, row if wanted.version is None else version_row(tx, row, wanted.version))
             self._versions.refuse_conflicts(tx, access, [draft])
             if wanted.version is not None:

@@ -21,6 +21,7 @@ from epista.server.access.policy import Access
 from epista.server.services import words
 from epista.server.services.activities import Origin
 from epista.server.services.assets import locate, version_row
+from epista.server.services.experiment_names import require_writable
 from epista.server.services.resources import Resources
 from epista.server.services.versions import (
     LISTED_IN_AUDIT,
@@ -106,8 +107,7 @@ class Relocations:
     def _hide_moved(self, tx: Connection, access: Access, copies: Sequence[_Copy]) -> None:
         """Hide the sources, but for those that are the target of another."""
         targets = {copy.draft.key for copy in copies}
-        for copy in copies:
-            access.require_key(copy.source["key"])
+        require_writable(tx, access, [copy.source["key"] for copy in copies])
         self._versions.hide(tx, access, [copy.source["asset_id"] for copy in copies if copy.source["key"] not in targets])
 
     def _copied_texts(

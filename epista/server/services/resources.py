@@ -12,7 +12,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -28,7 +28,7 @@ from epista.server.config import Config
 from epista.server.engines.extraction import Extractor
 from epista.server.engines.schema_checks import SchemaChecks
 from epista.server.engines.tables import TableFiles
-from epista.server.stores import audit, people
+from epista.server.stores import audit, experiments, people
 from epista.server.stores.blobs import BlobStore, is_name
 from epista.server.stores.catalog import Catalog
 from epista.server.stores.linked import Roots
@@ -172,13 +172,18 @@ def enter(tx: Connection, actor: Actor, scope: str, workspace: str) -> Access:
     found = people.membership(tx, actor.user_id, workspace)
     membership = None
     if found:
+        # Lists may have been written down before an experiment was renamed.
         allowed = people.loaded(found["experiments"])
+        allowed = allowed and experiments.current(tx, found["id"], allowed)
+        if actor.experiments is not None:
+            actor = replace(actor, experiments=experiments.current(tx, found["id"], actor.experiments))
         membership = Membership(
             workspace_id=found["id"],
             workspace_uid=found["uid"],
             workspace=found["name"],
             role=found["role"],
             experiments=allowed,
+            roles=people.roles(found["roles"]),
         )
     return policy.require(actor, scope, membership, workspace)
 

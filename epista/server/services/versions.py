@@ -24,7 +24,7 @@ from epista.contract.workspaces import Rule
 from epista.server.access import secrets
 from epista.server.access.actors import Actor
 from epista.server.access.policy import Access
-from epista.server.services import activities, experiments, metadata_rules, usage
+from epista.server.services import activities, experiment_names, metadata_rules, recordings, usage
 from epista.server.services.activities import Origin
 from epista.server.services.assets import asset, receipts_of
 from epista.server.services.contents import known_to
@@ -317,7 +317,8 @@ class Versions:
         rows.add_tags(tx, access.workspace_id, ((ids[draft.key], draft.tags) for draft in changed))
         if origin.inputs:
             rows.add_inputs(tx, [*made.values(), *same.values()], origin.inputs)
-        experiments.ensure(tx, access, {keys.experiment_of(draft.key) for draft in changed}, user_id=actor.user_id, at=now)
+        experiment_names.ensure(tx, access, {keys.experiment_of(draft.key) for draft in drafts}, user_id=actor.user_id, at=now)
+        recordings.note(tx, access.workspace_id, [draft.key for draft in new], at=now)
         self.index(tx, access, [(ids[draft.key], draft) for draft in changed], texts)
         return same | made
 

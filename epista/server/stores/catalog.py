@@ -18,10 +18,10 @@ from epista.server.stores.tables import compatibility
 
 R = TypeVar("R")
 
-SCHEMA = "0013"
+SCHEMA = "0014"
 """The newest migration. Alembic is imported only when a database says something else."""
 
-COMPATIBLE = "0012"
+COMPATIBLE = "0014"
 """
 The oldest schema whose servers may go on with a database of this one, as in a rolling upgrade.
 

@@ -8,11 +8,17 @@ from typing import Any
 
 from sqlalchemy import Connection, RowMapping, Select, bindparam, delete, func, insert, or_, select, update
 
-from epista.server.stores.tables import inserted, members, tokens, users, workspaces
+from epista.server.stores.tables import experiment_roles, experiments, inserted, members, tokens, users, workspaces
 
 # What every request asks is written once: to put a statement together costs more than SQLite takes to answer it.
+_ROLES = (
+    select(func.aggregate_strings(experiment_roles.c.role.concat("/").concat(experiments.c.name), "\n"))
+    .join(experiments, experiments.c.id == experiment_roles.c.experiment_id)
+    .where(experiment_roles.c.workspace_id == members.c.workspace_id, experiment_roles.c.user_id == members.c.user_id)
+    .scalar_subquery()
+)
 _MEMBERSHIP = (
-    select(workspaces, members.c.role, members.c.experiments)
+    select(workspaces, members.c.role, members.c.experiments, _ROLES.label("roles"))
     .join(members, members.c.workspace_id == workspaces.c.id)
     .where(
         members.c.user_id == bindparam("user_id"),
@@ -31,6 +37,12 @@ _REVOKED_AT = select(tokens.c.revoked_at).where(tokens.c.id == bindparam("id"))
 def loaded(text: str | None) -> frozenset[str] | None:
     """Return a kept JSON list as a set; None stays None."""
     return None if text is None else frozenset(json.loads(text))
+
+
+def roles(text: str | None) -> dict[str, str]:
+    """Return what a member is in single experiments, by their names, of a row of `membership`."""
+    pairs = (line.partition("/") for line in text.split("\n")) if text else ()
+    return {name: role for role, _, name in pairs}
 
 
 def dumped(names: Iterable[str] | None) -> str | None:
@@ -94,12 +106,14 @@ def members_of(tx: Connection, workspace_id: int) -> list[RowMapping]:
 
 def set_member(tx: Connection, *, workspace_id: int, user_id: int, role: str, experiments: Iterable[str] | None) -> None:
     """Make a user a member, or change what the member is."""
-    remove_member(tx, workspace_id=workspace_id, user_id=user_id)
+    tx.execute(delete(members).where(members.c.workspace_id == workspace_id, members.c.user_id == user_id))
     tx.execute(insert(members).values(workspace_id=workspace_id, user_id=user_id, role=role, experiments=dumped(experiments)))
 
 
 def remove_member(tx: Connection, *, workspace_id: int, user_id: int) -> None:
-    """End a membership."""
+    """End a membership, and what the member is in single experiments."""
+    mine = experiment_roles.c.workspace_id == workspace_id, experiment_roles.c.user_id == user_id
+    tx.execute(delete(experiment_roles).where(*mine))
     tx.execute(delete(members).where(members.c.workspace_id == workspace_id, members.c.user_id == user_id))
 
 

@@ -50,6 +50,8 @@ workspaces = Table(
     Column("versions", Integer, nullable=False, server_default="0"),
     Column("max_bytes", Integer),
     Column("max_assets", Integer),
+    # A digest of the conventions by which `recordings` was filled; null if it is to be filled anew.
+    Column("conventions", Text),
 )
 
 members = Table(
@@ -97,6 +99,21 @@ signing_keys = Table(
     Column("retired_at", BigInteger),
 )
 
+# Named groups of experiments, never part of a key.
+projects = Table(
+    "projects",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("uid", Text, nullable=False, unique=True),
+    Column("workspace_id", ForeignKey("workspaces.id"), nullable=False),
+    Column("name", Text, nullable=False),
+    Column("title", FreeText),
+    Column("description", FreeText),
+    Column("created_at", BigInteger, nullable=False),
+    Column("created_by", ForeignKey("users.id"), nullable=False),
+    UniqueConstraint("workspace_id", "name"),
+)
+
 experiments = Table(
     "experiments",
     metadata,
@@ -110,7 +127,75 @@ experiments = Table(
     Column("described", Boolean, nullable=False),
     Column("created_at", Integer, nullable=False),
     Column("created_by", ForeignKey("users.id"), nullable=False),
+    # Added later: SQLite can neither require it nor declare a foreign key then.
+    Column("uid", Text),
+    Column("description", FreeText),
+    Column("status", Text, nullable=False, server_default="active"),
+    # JSON list, in the order in which they were given; `experiment_tags` has them too.
+    Column("tags", Text, nullable=False, server_default="[]"),
+    Column("project_id", Integer),
     UniqueConstraint("workspace_id", "name"),
+    Index("experiments_by_uid", "uid", unique=True),
+    Index("experiments_by_number", "workspace_id", "number"),
+    Index("experiments_by_project", "project_id"),
+)
+
+experiment_tags = Table(
+    "experiment_tags",
+    metadata,
+    Column("experiment_id", ForeignKey("experiments.id"), primary_key=True),
+    Column("tag", Text, primary_key=True),
+    sqlite_with_rowid=False,
+)
+
+# What experiments were called before: these names are never given to another.
+experiment_names = Table(
+    "experiment_names",
+    metadata,
+    Column("workspace_id", ForeignKey("workspaces.id"), primary_key=True),
+    Column("name", Text, primary_key=True),
+    Column("experiment_id", ForeignKey("experiments.id"), nullable=False, index=True),
+    sqlite_with_rowid=False,
+)
+
+# What members are in one experiment besides what they are in the workspace: viewer, editor or owner.
+experiment_roles = Table(
+    "experiment_roles",
+    metadata,
+    Column("workspace_id", ForeignKey("workspaces.id"), primary_key=True),
+    Column("user_id", ForeignKey("users.id"), primary_key=True),
+    Column("experiment_id", ForeignKey("experiments.id"), primary_key=True, index=True),
+    Column("role", Text, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+# What names say: a row for each folder and asset whose name tells of a recording, and for each experiment whatever its name is.
+# Whether something lives there now, the assets say.
+recordings = Table(
+    "recordings",
+    metadata,
+    Column("workspace_id", ForeignKey("workspaces.id"), primary_key=True),
+    Column("key", Text, primary_key=True),
+    Column("experiment", Text),
+    # The same for all names of one recording; of an experiment whose name tells of none, ``name:`` and its name.
+    Column("recording", Text, nullable=False),
+    # By which a recording's main name comes before others: what lies less deep, folders, what is raw. Always as long.
+    Column("rank", Text, nullable=False),
+    Column("convention", Text),
+    Column("subject", Text),
+    # Both in one case.
+    Column("platform", Text),
+    Column("label", Text),
+    # Microseconds since 1970, of the clock on the wall where it was recorded.
+    Column("started", BigInteger),
+    # JSON: all that the name says.
+    Column("parsed", Text),
+    # When the first asset came there.
+    Column("created_at", BigInteger, nullable=False),
+    Index("recordings_by_recording", "workspace_id", "recording"),
+    Index("recordings_by_subject", "workspace_id", "subject"),
+    Index("recordings_by_experiment", "workspace_id", "experiment"),
+    sqlite_with_rowid=False,
 )
 
 blobs = Table(

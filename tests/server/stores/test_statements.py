@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import Connection, event
 
 from epista.server.stores import assets as rows
-from epista.server.stores import experiments, usage
+from epista.server.stores import experiments, people, recordings, usage
 from epista.server.stores.dialects import new_ids
 from epista.server.stores.sqlite import SqliteCatalog
 from epista.server.stores.tables import versions
@@ -38,7 +38,11 @@ ASKED: dict[str, Callable[[Connection], object]] = {
     "last numbers": lambda tx: rows.last_numbers(tx, [1, 2]),
     "contents that count": lambda tx: usage.fresh_bytes(tx, 1, [1, 2]),
     "new ids": lambda tx: new_ids(tx, versions, 2),
-    "experiments": lambda tx: experiments.ensure(tx, workspace_id=1, names=[], user_id=1, at=0),
+    "experiments": lambda tx: experiments.known(tx, 1, ["a"]),
+    "what experiments were called": lambda tx: experiments.current(tx, 1, ["a"]),
+    "what may not be a name": lambda tx: experiments.called(tx, 1, ["a"]),
+    "a member with roles in experiments": lambda tx: people.membership(tx, 1, "lab"),
+    "names of recordings": lambda tx: recordings.members(tx, 1, ALL, ["a"]),
 }
 
 
