@@ -8,11 +8,11 @@ from datetime import datetime
 from typing import Any
 
 from epista.naming import moments
-from epista.naming.components import cut
+from epista.naming.components import cut, offset
 from epista.naming.parsed import Refused
 from epista.naming.vocabulary import TOKEN, is_known_label, is_known_platform, is_platform
 
-_lims = re.compile(r"[0-9]{9,10}")
+_lims = re.compile(r"[0-9]{9,10}_")
 
 
 class Lims:
@@ -20,18 +20,18 @@ class Lims:
 
     def parse(self, component: str) -> Mapping[str, Any]:
         """Read the four in their order."""
-        tokens, offsets, extension, trailing, _ = cut(component)
-        if not _lims.fullmatch(tokens[0]):
+        if not _lims.match(component):
             raise Refused("it does not begin with the 9 or 10 digits of a LIMS id", 0)
+        tokens, extension, trailing, _ = cut(component)
         if not moments.HYPHENS.starts(tokens, 1):
-            raise Refused("no date after the LIMS id", offsets[1])
-        started, width, dropped = moments.HYPHENS.read(tokens, 1, offsets[1])
+            raise Refused("no date after the LIMS id", offset(tokens, 1))
+        started, width, dropped = moments.HYPHENS.read(tokens, 1)
         place = 1 + width
         if place >= len(tokens) or not is_platform(tokens[place]):
-            raise Refused("no platform after the time", offsets[place])
+            raise Refused("no platform after the time", offset(tokens, place))
         for index in range(place + 1, len(tokens)):
             if any(style.starts(tokens, index) for style in moments.STYLES) or not TOKEN.fullmatch(tokens[index]):
-                raise Refused(f"{tokens[index]!r} is no label", offsets[index])
+                raise Refused(f"{tokens[index]!r} is no label", offset(tokens, index))
         label = "_".join(tokens[place + 1 :]) or None
         warnings = moments.odd_year(started.year)
         if not is_known_platform(tokens[place]):

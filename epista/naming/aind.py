@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Any
 
 from epista.naming import moments
-from epista.naming.components import cut
+from epista.naming.components import cut, offset
 from epista.naming.parsed import Refused
 from epista.naming.vocabulary import TOKEN, is_known_label, is_known_platform, is_platform, is_subject
 
@@ -32,30 +32,27 @@ class Session:
 
     def parse(self, component: str) -> Mapping[str, Any]:
         """Read ``[platform_]subject_datetime`` and its tail."""
-        tokens, offsets, extension, trailing, _ = cut(component)
-        index, started, width, dropped = self._session(tokens, offsets)
+        tokens, extension, trailing, _ = cut(component)
+        index, started, width, dropped = self._session(tokens)
         first = index
         fields: dict[str, Any] = {"subject_id": tokens[index], "started": started, "date": started.date()}
         warnings = moments.odd_year(started.year)
         if self._platform:
             first -= 1
             if first < 0 or not is_platform(tokens[first]):
-                raise Refused("no platform stands before the subject", offsets[max(first, 0)])
+                raise Refused("no platform stands before the subject", offset(tokens, max(first, 0)))
             platform = fields["platform"] = tokens[first]
             if not is_known_platform(platform):
                 warnings += (f"the platform {platform!r} is not known",)
         if first:
-            fields["prefix"] = component[: offsets[first] - 1]
+            fields["prefix"] = component[: offset(tokens, first) - 1]
             if "." in fields["prefix"] and not all(map(_prefix.fullmatch, tokens[:first])):
                 raise Refused(f"{fields['prefix']!r} is no prefix", 0)
             warnings += (f"the prefix {fields['prefix']!r} is left out",)
 
         end = index + 1 + width
-        if tail := tokens[end:]:
-            steps, staging, dropped_later = self._tail(tail, offsets[end:])
-            dropped = dropped or dropped_later
-        else:
-            steps, staging = [], False
+        steps, last, staging, dropped_later = self._tail(tokens, end) if end < len(tokens) else ([], end, False, False)
+        dropped = dropped or dropped_later
         if steps:
             *earlier, (fields["label"], fields["label_time"]) = steps
             if earlier:
@@ -69,9 +66,11 @@ class Session:
         if warnings:
             fields["warnings"] = warnings
         fields["kind"] = _kind(fields, marked=staging or (not steps and (trailing or first > 0)))
-        if first == 0 and not (steps or staging or dropped or trailing):
+        if first == 0 and not (staging or dropped or trailing):
             # It is canonical as it stands, which most names are.
             fields["canonical"] = component
+            if steps:
+                fields["parent"] = component[: offset(tokens, last) - 1]
         return fields
 
     def format(self, fields: Mapping[str, Any]) -> str:
@@ -91,45 +90,47 @@ class Session:
                     parts.append(self._style.write(time))
         return "_".join(parts) + (fields.get("extension") or "")
 
-    def _session(self, tokens: list[str], offsets: list[int]) -> tuple[int, datetime, int, bool]:
+    def _session(self, tokens: list[str]) -> tuple[int, datetime, int, bool]:
         """Find the first date and time that follow a subject: the subject's place, the moment, its width, a fraction dropped."""
         stray = None
         for index in range(1, len(tokens)):
             if self._style.starts(tokens, index):
                 if is_subject(tokens[index - 1]):
-                    return index - 1, *self._style.read(tokens, index, offsets[index])
+                    return index - 1, *self._style.read(tokens, index)
                 stray = stray or index
         if stray:
-            raise Refused(f"{tokens[stray - 1]!r}, before the date, is no subject", offsets[stray - 1])
+            raise Refused(f"{tokens[stray - 1]!r}, before the date, is no subject", offset(tokens, stray - 1))
         raise Refused("no subject with a date after it" if self._style.starts(tokens, 0) else "no date", 0)
 
-    def _tail(self, tokens: list[str], offsets: list[int]) -> tuple[list[Step], bool, bool]:
-        """Read labels, each with its time or without, and the mark of a staging folder."""
+    def _tail(self, tokens: list[str], index: int) -> tuple[list[Step], int, bool, bool]:
+        """Read labels with their times: the labels, where the last begins, a mark of a staging folder, a fraction dropped."""
         staging = _staging.fullmatch(tokens[-1]) is not None
         count = len(tokens) - staging
         steps: list[Step] = []
         words: list[str] = []
         dropped = False
-        index = 0
+        last = index
         while index < count:
             # Most tokens begin no date: one look at a character spares three shapes.
             if tokens[index][0].isdigit() and any(style.starts(tokens, index) for style in moments.STYLES):
                 if not self._style.starts(tokens, index):
-                    raise Refused("a date in the tail is spelt otherwise than the session's", offsets[index])
+                    raise Refused("a date in the tail is spelt otherwise than the session's", offset(tokens, index))
                 if not words:
-                    raise Refused("a date and time without a label before it", offsets[index])
-                time, width, fraction = self._style.read(tokens, index, offsets[index])
+                    raise Refused("a date and time without a label before it", offset(tokens, index))
+                time, width, fraction = self._style.read(tokens, index)
                 steps.append(("_".join(words), time))
                 words, dropped = [], dropped or fraction
                 index += width
             elif not TOKEN.fullmatch(tokens[index]):
-                raise Refused(f"{tokens[index]!r} is no label", offsets[index])
+                raise Refused(f"{tokens[index]!r} is no label", offset(tokens, index))
             else:
+                if not words:
+                    last = index
                 words.append(tokens[index])
                 index += 1
         if words:
             steps.append(("_".join(words), None))
-        return steps, staging, dropped
+        return steps, last, staging, dropped
 
 
 def _kind(fields: Mapping[str, Any], *, marked: bool) -> str:

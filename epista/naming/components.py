@@ -17,8 +17,6 @@ class Component(NamedTuple):
 
     tokens: list[str]
     """What stands between underscores; a time keeps its fraction."""
-    offsets: list[int]
-    """Where each token begins, and where one after the last would."""
     extension: str | None
     """What was set apart."""
     trailing: bool
@@ -27,20 +25,22 @@ class Component(NamedTuple):
     """Why no such convention can read it, and where."""
 
 
+def offset(tokens: list[str], index: int) -> int:
+    """Return where a token begins."""
+    return sum(map(len, tokens[:index])) + index
+
+
 @lru_cache(maxsize=256)
 def _cut(text: str) -> Component:
     stem, extension = cut_extension(text)
     trailing = stem.endswith("_")
     tokens = (stem[:-1] if trailing else stem).split("_")
-    offsets = [0]
-    for token in tokens:
-        offsets.append(offsets[-1] + len(token) + 1)
     refusal = None
     if found := _foreign.search(text):
         refusal = (f"{found.group()!r} stands in no name", found.start())
     elif "" in tokens:
-        refusal = ("an empty token", offsets[tokens.index("")])
-    return Component(tokens, offsets, extension, trailing, refusal)
+        refusal = ("an empty token", offset(tokens, tokens.index("")))
+    return Component(tokens, extension, trailing, refusal)
 
 
 def cut(text: str) -> Component:

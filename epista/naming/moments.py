@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from datetime import date, datetime
 
+from epista.naming.components import offset
 from epista.naming.parsed import Refused
 
 DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
@@ -19,12 +20,12 @@ _looks_iso = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T.*", re.DOTALL)
 _pair = re.compile(r"[0-9]{2}(\.[0-9]{1,6})?")
 
 
-def calendar(text: str, at: int) -> datetime:
+def calendar(text: str, tokens: list[str], index: int) -> datetime:
     """Read ``2023-12-13T13:43:40``; refuse what no calendar or clock shows."""
     try:
         return datetime.fromisoformat(text)
     except ValueError:
-        raise Refused(f"{text.replace('T', ' ')!r} is no date and time of a calendar", at) from None
+        raise Refused(f"{text.replace('T', ' ')!r} is no date and time of a calendar", offset(tokens, index)) from None
 
 
 def day(text: str, at: int) -> date:
@@ -42,7 +43,7 @@ class Style:
         """Tell whether a date begins at this token, complete or not."""
         raise NotImplementedError
 
-    def read(self, tokens: list[str], index: int, at: int) -> tuple[datetime, int, bool]:
+    def read(self, tokens: list[str], index: int) -> tuple[datetime, int, bool]:
         """Read the date and time that begin here: the moment, how many tokens it takes, and whether a fraction was dropped."""
         raise NotImplementedError
 
@@ -57,13 +58,13 @@ class Hyphens(Style):
     def starts(self, tokens: list[str], index: int) -> bool:
         return index < len(tokens) and _looks_like_day.fullmatch(tokens[index]) is not None
 
-    def read(self, tokens: list[str], index: int, at: int) -> tuple[datetime, int, bool]:
+    def read(self, tokens: list[str], index: int) -> tuple[datetime, int, bool]:
         clock = tokens[index + 1] if index + 1 < len(tokens) else ""
         found = CLOCK.fullmatch(clock)
         if found is None:
-            raise Refused(f"the date {tokens[index]} is not followed by a time hh-mm-ss", at + len(tokens[index]) + 1)
+            raise Refused(f"the date {tokens[index]} is not followed by a time hh-mm-ss", offset(tokens, index + 1))
         hour, minute, second, fraction = found.groups()
-        return calendar(f"{tokens[index]}T{hour}:{minute}:{second}", at), 2, fraction is not None
+        return calendar(f"{tokens[index]}T{hour}:{minute}:{second}", tokens, index), 2, fraction is not None
 
     def write(self, moment: datetime) -> str:
         return moment.isoformat("_", "seconds").replace(":", "-")
@@ -81,13 +82,13 @@ class Underscores(Style):
             and _pair.fullmatch(tokens[index + 2]) is not None
         )
 
-    def read(self, tokens: list[str], index: int, at: int) -> tuple[datetime, int, bool]:
+    def read(self, tokens: list[str], index: int) -> tuple[datetime, int, bool]:
         parts = tokens[index : index + 6]
         matches = [_pair.fullmatch(part) for part in parts[1:]]
         if len(parts) < 6 or not all(matches) or any(match and match.group(1) for match in matches[:-1]):
-            raise Refused("a date is not followed by a time hh_mm_ss", at)
+            raise Refused("a date is not followed by a time hh_mm_ss", offset(tokens, index))
         fraction = matches[-1] is not None and matches[-1].group(1) is not None
-        return calendar("{}-{}-{}T{}:{}:{}".format(*parts[:5], parts[5][:2]), at), 6, fraction
+        return calendar("{}-{}-{}T{}:{}:{}".format(*parts[:5], parts[5][:2]), tokens, index), 6, fraction
 
     def write(self, moment: datetime) -> str:
         return moment.isoformat("_", "seconds").replace(":", "_").replace("-", "_")
@@ -99,12 +100,12 @@ class Iso(Style):
     def starts(self, tokens: list[str], index: int) -> bool:
         return index < len(tokens) and _looks_iso.fullmatch(tokens[index]) is not None
 
-    def read(self, tokens: list[str], index: int, at: int) -> tuple[datetime, int, bool]:
+    def read(self, tokens: list[str], index: int) -> tuple[datetime, int, bool]:
         found = ISO.fullmatch(tokens[index])
         if found is None:
-            raise Refused("a date is not followed by a time Thhmmss", at)
+            raise Refused("a date is not followed by a time Thhmmss", offset(tokens, index))
         days, hour, minute, second, fraction = found.groups()
-        return calendar(f"{days}T{hour}:{minute}:{second}", at), 1, fraction is not None
+        return calendar(f"{days}T{hour}:{minute}:{second}", tokens, index), 1, fraction is not None
 
     def write(self, moment: datetime) -> str:
         return moment.isoformat("T", "seconds").replace(":", "")
