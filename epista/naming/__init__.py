@@ -16,7 +16,7 @@ from typing import Any
 from epista.naming import registry
 from epista.naming.declared import declaration
 from epista.naming.parsed import Convention, Parsed, Recording, Refused
-from epista.naming.registry import Conventions, Explanation, Reading, Text, conventions, missing, register_convention
+from epista.naming.registry import Conventions, Explanation, Reading, Text, conventions, missing, register_convention, registered
 
 __all__ = [
     "Convention",
@@ -34,6 +34,7 @@ __all__ = [
     "missing",
     "parse",
     "register_convention",
+    "registered",
 ]
 
 

@@ -49,7 +49,12 @@ Text = str | os.PathLike[str]
 T = TypeVar("T")
 
 _parts = re.compile(r"[^/\\]+")
-_edge = ".:-"
+_LETTERS = r"\d\u00c0-\u024f\u1e00-\u1eff\u0300-\u036f"
+"""
+Digits of all scripts, Latin letters with marks, and the marks: prose is not cut there, or a part of a word would be a name.
+
+Letters of other scripts cut: some are written without blanks.
+"""
 _registered: dict[str, Convention] = {}
 _loaded = False
 _current: Conventions | None = None
@@ -96,7 +101,7 @@ class Conventions:
         }
         held = re.escape("".join(sorted(extra)))
         # A colon stands between digits, in the time of MindScope, and after the scheme of a URL.
-        self._chunks = re.compile(rf"(?:[A-Za-z0-9_.\-/\\{held}]|(?<=[0-9]):(?=[0-9])|:(?=[/\\]))+")
+        self._chunks = re.compile(rf"(?:[A-Za-z0-9_.\-/\\{_LETTERS}{held}]|(?<=[0-9]):(?=[0-9])|:(?=[/\\]))+")
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._conventions)
@@ -158,7 +163,7 @@ class Conventions:
             for part in _parts.finditer(chunk):
                 component = part.group()
                 if isinstance(text_or_paths, str):
-                    component = component.strip(_edge)
+                    component = component.lstrip(".:-").rstrip(".:")
                 at = start + part.start() + part.group().index(component)
                 if component and (parsed := _read(self._conventions, component, at)):
                     found[parsed.recording] = parsed
@@ -372,7 +377,7 @@ def _reading(name: str, convention: Convention, parts: list[re.Match[str]]) -> R
                 found[parsed.recording] = parsed
                 continue
         if place >= furthest:
-            reason, at, furthest = why, part.start() + place, place
+            reason, at, furthest = why, min(part.start() + place, part.end()), place
     if len(found) == 1:
         return Reading(name, next(iter(found.values())), None, None)
     if found:
@@ -405,7 +410,7 @@ def _plain(fields: Mapping[str, Any]) -> dict[str, Any]:
         if isinstance(given.get(name), int):
             given[name] = str(given[name])
     if "tokens" in given:
-        given["tokens"] = tuple(dict(given["tokens"]).items())
+        given["tokens"] = tuple((name, str(value)) for name, value in dict(given["tokens"]).items())
     if "earlier" in given:
         given["earlier"] = tuple((label, time) for label, time in given["earlier"])
     return given

@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from tests.benchmarks import catalog, lab, machine, memory, query, rounds, rows, small, start, tiled, transfer
+from tests.benchmarks import catalog, lab, machine, memory, naming, query, rounds, rows, small, start, tiled, transfer
 from tests.benchmarks.rounds import Absent, Contestant, Record
 from tests.benchmarks.scales import SCALES, Scale
 
@@ -31,6 +31,7 @@ GROUPS: dict[str, Callable[[ExitStack, Path, Scale], dict[str, Contestant | Abse
     "stream": query.streams,
     "tiled": tiled.contestants,
     "start": start.contestants,
+    "naming": naming.contestants,
 }
 """What gives the contestants of each, on files in a folder."""
 
