@@ -213,7 +213,7 @@ class Experiment:
         """
         return update(
             self.workspace,
-            self.name,
+            self._described("described"),
             number=number,
             title=title,
             description=description,
@@ -230,7 +230,15 @@ class Experiment:
         Raises:
             ConflictError: the new name is not free: something has it, or had it.
         """
-        return rename(self.workspace, self.name, to)
+        return rename(self.workspace, self._described("renamed"), to)
+
+    def _described(self, act: str) -> str:
+        if "/" in self.key:
+            raise ValidationError(
+                f"{self.key!r} lies in an experiment and is none of its own, so it cannot be {act}",
+                hint=f"that experiment: ws.experiment({self.key.partition('/')[0]!r})",
+            )
+        return self.id
 
     def same_name(self, other: object) -> bool:
         """Whether *other* is of the same name in the same workspace, and not only of the same recording."""

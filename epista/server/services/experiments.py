@@ -159,6 +159,9 @@ class Experiments:
         """Write what is said of an experiment, and return the names of what was."""
         said: dict[str, Any] = {}
         if wanted.number is not None:
+            if access.experiments is not None:
+                # Whether another has that number is nothing they may find out.
+                raise ForbiddenError("who may read some experiments only gives no numbers", hint="ask an admin of the workspace")
             said["number"] = number = keys.normalise_prefix(wanted.number)
             experiment_names.refuse_taken(tx, access, number, experiment_id)
         for field in ("title", "description"):
@@ -199,9 +202,12 @@ class Experiments:
         row = _row(tx, access, ref)
         old = row["name"]
         access.require_key(old + "/")
-        if not _owns(access, old):
-            # A name may stand in lists of what others may see.
-            access.require_key(to + "/")
+        if access.experiments is not None and not access.sees(to + "/"):
+            # Whether another has that name is nothing they may find out.
+            raise ForbiddenError(
+                f"you may not call it {to!r}: your access is restricted to {', '.join(sorted(access.experiments))}",
+                hint="ask an admin of the workspace",
+            )
         if row["status"] == "archived":
             raise experiment_names.archived(old)
         if to == old:

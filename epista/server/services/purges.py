@@ -12,7 +12,7 @@ from epista.contract import objects as wire
 from epista.contract.errors import ConflictError, InvalidKeyError, InvalidRequestError
 from epista.server.access.actors import Actor
 from epista.server.access.policy import Access
-from epista.server.services import packs
+from epista.server.services import packs, recordings
 from epista.server.services.assets import locate, version_row
 from epista.server.services.resources import Resources
 from epista.server.stores import blobs, care, remains, usage
@@ -84,6 +84,7 @@ def purge(resources: Resources, actor: Actor, wanted: wire.PurgeVersions) -> wir
                     usage.add(tx, access.workspace_id, stored_bytes=-lost, versions=-len(plan.chosen))
                     resources.search.remove(tx, gone)
                     care.remove_assets(tx, gone)
+                    recordings.forget(tx, access.workspace_id, {one.key for one in plan.chosen})
                     care.forget(tx, [one.id for one in plan.doomed])
                 named = [f"{one.key}@{one.number}" for one in plan.chosen[:LISTED_IN_AUDIT]]
                 details = {"versions": named, "count": len(plan.chosen), "dry_run": wanted.dry_run}

@@ -44,6 +44,7 @@ from epista.server.access.policy import Access
 from epista.server.engines.plans import BoundTable, Engine, Limits, Plan, ResultStream
 from epista.server.services import cursors, table_names
 from epista.server.services.activities import may_see
+from epista.server.services.experiment_names import name_of
 from epista.server.services.resources import Resources
 from epista.server.services.table_names import Pinned
 from epista.server.services.tables import Tables
@@ -106,7 +107,8 @@ class Queries:
         created_at = self._all.clock()
         with self._all.read(actor, "read", wanted.workspace) as (tx, access):
             try:
-                find = partial(table_names.find, tx, access, experiment=wanted.experiment, as_of=wanted.as_of)
+                experiment = name_of(tx, access, wanted.experiment)
+                find = partial(table_names.find, tx, access, experiment=experiment, as_of=wanted.as_of)
                 bound = binding.bind(wanted.sql, find, engine=engine.dialect)
                 _refuse_unused(wanted.as_of, bound.tables.values())
             except (QueryError, NotFoundError, AmbiguousNameError) as error:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from functools import lru_cache
 from typing import Any
 
@@ -71,6 +71,13 @@ def note(tx: Connection, workspace_id: int, new_keys: Iterable[str], *, experime
 def note_experiment(tx: Connection, workspace_id: int, name: str, *, at: int) -> None:
     """Keep what the name of one experiment says."""
     note(tx, workspace_id, (), experiments=[name], at=at)
+
+
+def forget(tx: Connection, workspace_id: int, gone: Collection[str]) -> None:
+    """Forget what the names of assets that were erased said, and those of folders that hold nothing any more."""
+    # Experiments stay, with what people said of them.
+    folders = {path for key in gone for path in keys.folders_of(key) if "/" in path}
+    rows.forget(tx, workspace_id, sorted(folders.union(gone)))
 
 
 def is_current(tx: Connection, workspace_id: int) -> bool:

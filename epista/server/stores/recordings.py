@@ -114,12 +114,24 @@ def rename(tx: Connection, workspace_id: int, old: str, new: str) -> None:
     tx.execute(update(recordings).where(*mine).values(key=moved, experiment=new))
 
 
+def forget(tx: Connection, workspace_id: int, keys: Sequence[str]) -> None:
+    """Remove what is said by those of *keys* at which, and below which, there is no asset any more, not even a deleted one."""
+    here = assets.c.workspace_id == recordings.c.workspace_id
+    there = or_(exists().where(here, assets.c.key == recordings.c.key), exists().where(here, *_below(recordings)))
+    gone = delete(recordings).where(recordings.c.workspace_id == workspace_id, among(recordings.c.key, "keys"), ~there)
+    tx.execute(gone, {"keys": list(keys)})
+
+
+def _below(at: FromClause) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
+    return assets.c.key > at.c.key.concat("/"), assets.c.key < at.c.key.concat("0")
+
+
 def _lives(at: FromClause) -> ColumnElement[bool]:
     """Whether a live asset stands at a key, or below it as a folder."""
     here = assets.c.workspace_id == at.c.workspace_id, assets.c.deleted_at.is_(None)
     return or_(
         exists().where(*here, assets.c.key == at.c.key),
-        exists().where(*here, assets.c.key > at.c.key.concat("/"), assets.c.key < at.c.key.concat("0")),
+        exists().where(*here, *_below(at)),
     )
 
 
