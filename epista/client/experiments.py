@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from epista.client import assets, listings, roles
+from epista.client import assets, listings, namespaces, roles
 from epista.client.assets import Asset, AssetRef
 from epista.client.listings import Listing, Pages
 from epista.client.roles import Derived, Folder, Trace
@@ -29,7 +29,9 @@ from epista.naming.parsed import recording_of
 from epista.serializers.json_values import to_json
 
 if TYPE_CHECKING:
+    from epista.client.ecephys import Ecephys
     from epista.client.session import Session
+    from epista.client.side_files import Metadata
 
 Time = str | int | dt.date | dt.datetime
 
@@ -42,6 +44,10 @@ class Experiment:
     Two are equal if their workspace and recording are, or, where a name tells of none, workspace and name; see `same_name`. They
     are ordered by when they started, then by subject and name; those without a time come last.
     """
+
+    if TYPE_CHECKING:  # the namespaces that `namespaces.OURS` lists
+        metadata: Metadata
+        ecephys: Ecephys
 
     def __init__(self, workspace: Session, told: wire.Experiment) -> None:
         parsed = None if told.parsed is None else _parsed(told.parsed)
@@ -252,6 +258,9 @@ class Experiment:
 
     def __lt__(self, other: object) -> bool:
         return _order(self) < _order(other) if isinstance(other, Experiment) else NotImplemented
+
+    def __dir__(self) -> list[str]:
+        return list(namespaces.names(self, super().__dir__()))
 
     def __repr__(self) -> str:
         return f"<Experiment {self.name!r}{f' {self.title!r}' if self.title else ''}>"

@@ -27,15 +27,19 @@ ENTRY_POINTS = "epista.namespaces"
 
 OURS = {
     "workspace.flow": "epista.client.flow:Flow",
+    "experiment.metadata": "epista.client.side_files:Metadata",
+    "experiment.ecephys": "epista.client.ecephys:Ecephys",
 }
 """What Epista brings: the host and the name, and where its class is, as in an entry point."""
 
 On = Literal["workspace", "experiment", "asset"]
 
-_HOSTS = {
+HOSTS = {
     "workspace": "epista.client.workspace:Workspace",
+    "experiment": "epista.client.experiments:Experiment",
     "asset": "epista.client.assets:Asset",
 }
+"""What has namespaces, and where its class is."""
 
 _C = TypeVar("_C", bound=Callable[..., Any])
 
@@ -184,12 +188,16 @@ def register_namespace(
     """
     if cls is None:
         return lambda given: register_namespace(name, given, on=on, override=override)
+    return add(name, cls, on=on, override=override)
+
+
+def add(name: str, cls: _C, *, on: str, override: bool = False) -> _C:
+    """Make *cls* the attribute *name* of a host, which may be one of a layer above; see `register_namespace`."""
     if not callable(cls):
         raise InvalidRequestError(f"a namespace is a class that takes its host, not {type(cls).__name__}")
     discover()
-    given = cls
     target = f"{cls.__module__}:{getattr(cls, '__qualname__', type(cls).__qualname__)}"
-    made = Namespace(name, on, target, cls.__module__.partition(".")[0], lambda: given)
+    made = Namespace(name, on, target, cls.__module__.partition(".")[0], lambda: cls)
     made._loaded()
     with _lock:
         _put(made, override=override)
@@ -202,13 +210,11 @@ def namespaces() -> Rows:
     with _lock:
         found = [
             Row(one.name, on, one.source, one.state)
-            for on in _HOSTS
+            for on in HOSTS
             for one in vars(_class(on)).values()
             if isinstance(one, Namespace)
         ]
-        return Rows(
-            sorted([*found, *_left_out], key=lambda row: (list(_HOSTS).index(row.host) if row.host in _HOSTS else 9, row))
-        )
+        return Rows(sorted([*found, *_left_out], key=lambda row: (list(HOSTS).index(row.host) if row.host in HOSTS else 9, row)))
 
 
 def discover() -> None:
@@ -267,15 +273,15 @@ def _put(new: Namespace, *, override: bool) -> None:
 
 
 def _check(name: str, on: str) -> None:
-    if on not in _HOSTS:
-        raise InvalidRequestError(f"{on!r} has no namespaces; these have: {', '.join(_HOSTS)}")
+    if on not in HOSTS:
+        raise InvalidRequestError(f"{on!r} has no namespaces; these have: {', '.join(HOSTS)}")
     is_name = name.isidentifier() and not keyword.iskeyword(name) and unicodedata.normalize("NFKC", name) == name
     if not is_name or name.startswith("_"):
         raise InvalidRequestError(f"{name!r} is no name for a namespace: it is used as in {on}.flow, and begins with a letter")
 
 
 def _class(on: str) -> type:
-    found: type = _named(_HOSTS[on])
+    found: type = _named(HOSTS[on])
     return found
 
 

@@ -300,6 +300,10 @@ def _pages(here: Session, ref: str) -> Pages[_Members]:
 
     def fetch(after: str | None) -> _Members:
         wanted = wire.ListExperimentMembers(workspace=workspace, ref=ref, after=after)
-        return here.wire.call("experiments.members", wanted, reply=_Members)
+        page = here.wire.call("experiments.members", wanted, reply=_Members)
+        for member in page.members:
+            if member.asset is not None:
+                assets.bound(here, member.asset)
+        return page
 
     return Pages(fetch)

@@ -37,7 +37,7 @@ GUIDE = ROOT / "docs" / "guides" / "namespaces.md"
 def nothing_stays(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     namespaces.discover()
     monkeypatch.setattr(namespaces, "_left_out", [])
-    hosts = [namespaces._class(on) for on in namespaces._HOSTS]
+    hosts = [namespaces._class(on) for on in namespaces.HOSTS]
     before = [{name: one for name, one in vars(host).items() if isinstance(one, Namespace)} for host in hosts]
     yield
     for host, known in zip(hosts, before, strict=True):
