@@ -63,7 +63,7 @@ class ExplainName(Request, frozen=True, kw_only=True):
 
     workspace: Text
     """The workspace."""
-    text: Text
+    text: Annotated[str, msgspec.Meta(max_length=2048)]
     """A name or a path."""
 
 

@@ -113,6 +113,8 @@ class Declared:
                 fields[name] = value
             else:
                 own.append((name, value))
+        if "label_time" in fields and "label" not in fields:
+            raise Refused("a label_time without a label", 0)
         subject = fields.get("subject_id")
         if subject is not None and is_word(subject) and not any(subject in token.get("values", ()) for token in self._tokens):
             raise Refused(f"{subject!r} is a platform or a label, no subject", component.index(subject))
@@ -240,7 +242,7 @@ def _violations(given: Any) -> Any:
         yield "description", "a text of at most 1,000 characters"
     if not isinstance(given.get("extension", True), bool):
         yield "extension", "true or false"
-    if not _is_separator(given.get("separator", "_")):
+    if not (has_separator := _is_separator(given.get("separator", "_"))):
         yield "separator", "at most three characters, no letter, digit or slash"
     tokens = given.get("tokens")
     if not isinstance(tokens, Sequence) or isinstance(tokens, str) or not 0 < len(tokens) <= MAX_TOKENS:
@@ -250,7 +252,7 @@ def _violations(given: Any) -> Any:
         for key, text in _token_violations(token) if isinstance(token, Mapping) else [("", "a token is a table")]:
             yield f"tokens[{place}]{key and '.'}{key}", text
             tokens = ()
-    if not tokens:
+    if not tokens or not has_separator:
         return
     names = [token["field"] for token in tokens if "field" in token]
     for name in sorted({name for name in names if names.count(name) > 1}):
@@ -292,6 +294,8 @@ def _token_violations(token: Mapping[str, Any]) -> Any:
         return
     if name in ("kind", "canonical", "recording", "extension", "prefix", "parent", "warnings", "tokens", "earlier"):
         yield "field", f"{name} follows from the others"
+    for key in sorted(_useless(name) & set(token)):
+        yield key, f"has no meaning for a {name or 'text'}"
     form = token.get("form")
     if name in _times:
         yield from _moment_violations(name, form)
@@ -321,6 +325,13 @@ def _token_violations(token: Mapping[str, Any]) -> Any:
             or not 1 <= bounds[0] <= bounds[1] <= MAX_LENGTH
         ):
             yield "length", f"a number, or two, from 1 to {MAX_LENGTH}"
+
+
+def _useless(name: str | None) -> set[str]:
+    """The keys that say nothing about a token."""
+    if name is None:
+        return {"form", "length", "lead", "values"}
+    return {"length", "values"} if name in _times else {"form", "values"} if name == "number" else set()
 
 
 def _moment_violations(name: str, form: Any) -> Any:

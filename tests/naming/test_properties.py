@@ -416,6 +416,10 @@ def test_no_declaration_makes_reading_slow(declared: dict[str, Any], text: str) 
         ({"field": "subject_id", "optional": 1}, "optional"),
         ({"field": "subject_id", "separator": "a"}, "separator"),
         ({"field": "subject_id", "lead": ""}, "lead"),
+        ({"field": "number", "values": ["a"]}, "values"),
+        ({"field": "number", "form": "letters"}, "form"),
+        ({"field": "date", "form": "YYYYMMDD", "length": 8}, "length"),
+        ({"text": "a", "lead": "b"}, "lead"),
         ("subject_id", ""),
         (None, ""),
     ],
@@ -447,6 +451,32 @@ def test_any_json_is_a_declaration_or_refused(given_: Any) -> None:
         assert error.violations or isinstance(given_, str)
     else:
         Declared(declared)
+
+
+@pytest.mark.parametrize(
+    ("declared", "path"),
+    [
+        ({"tokens": [{"field": "rig"}], "separator": 5}, "separator"),
+        ({"tokens": [{"field": "rig"}], "separator": "a"}, "separator"),
+        ({"tokens": [{"field": "rig"}], "extension": "yes"}, "extension"),
+        ({"tokens": [{"field": "rig"}], "description": "a" * 1001}, "description"),
+        ({"tokens": [{"field": "rig"}], "colour": "red"}, "colour"),
+        ({"tokens": []}, "tokens"),
+        ({"tokens": [{"field": f"f{n}"} for n in range(17)]}, "tokens"),
+        ({"tokens": [{"field": "f"}, *({"field": f"f{n}", "optional": True} for n in range(7))]}, "tokens"),
+        ({"tokens": [{"field": "rig"}, {"field": "rig"}]}, "tokens"),
+        ({"tokens": [{"field": "date", "form": "YYYYMMDD"}]}, "tokens"),
+        ({"tokens": [{"field": "rig"}, {"field": "time", "form": "hhmm"}]}, "tokens"),
+        ({"tokens": [{"field": "rig"}, {"field": "label_time", "form": "YYYYMMDD"}]}, "tokens"),
+        ({"tokens": [{"field": "rig"}, {"field": "subject_id", "separator": ""}]}, "tokens[1].separator"),
+        ({"tokens": [{"field": "rig", "values": ["a-b"]}, {"field": "x", "separator": "-"}]}, "tokens[0].values"),
+    ],
+)
+def test_a_declaration_that_breaks_a_rule_as_a_whole_is_refused(declared: dict[str, Any], path: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        naming.declaration(declared)
+
+    assert path in [violation["path"] for violation in caught.value.violations]
 
 
 def test_what_a_declared_convention_refuses_is_said_with_its_place() -> None:
