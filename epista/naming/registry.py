@@ -165,7 +165,11 @@ class Conventions:
                 if isinstance(text_or_paths, str):
                     component = component.lstrip(".:-").rstrip(".:")
                 at = start + part.start() + part.group().index(component)
-                if component and (parsed := _read(self._conventions, component, at)):
+                parsed = _read(self._conventions, component, at) if component else None
+                if parsed is None and component.endswith("-"):
+                    # A token may end in a hyphen; else it was a dash.
+                    parsed = _read(self._conventions, component.rstrip("-"), at)
+                if parsed is not None:
                     found[parsed.recording] = parsed
             results.extend(found.values())
         return results
@@ -319,7 +323,9 @@ def _made(name: str, convention: Any) -> Convention:
 def _same(known: Convention, convention: Any) -> bool:
     """Tell whether this is the class that is registered already, made anew."""
     cls, old = convention if isinstance(convention, type) else type(convention), type(known)
-    return not isinstance(known, Declared) and (cls.__module__, cls.__qualname__) == (old.__module__, old.__qualname__)
+    if isinstance(known, Declared):
+        return isinstance(convention, str | Mapping) and known.declared == declaration(convention)
+    return (cls.__module__, cls.__qualname__) == (old.__module__, old.__qualname__)
 
 
 def _read(asked: Mapping[str, Convention], component: str, start: int) -> Parsed | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import subprocess
 import sys
 from datetime import date, datetime
@@ -193,6 +194,19 @@ def test_prose_is_cut_where_no_name_goes_on() -> None:
 
     assert [parsed.text for parsed in found] == [RAW, "366122_20210601_10:12:03", f"{RAW}_nwb.nwb"]
     assert [text[slice(*parsed.span)] for parsed in found] == [parsed.text for parsed in found]
+
+
+def test_a_dash_after_a_name_is_no_part_of_it_unless_it_may_be() -> None:
+    found = naming.find_all(f"{RAW}- {RAW}--and- - {RAW}_to- ... -{RAW}")
+
+    assert [parsed.text for parsed in found] == [RAW, f"{RAW}_to-", RAW]
+
+
+def test_what_a_name_says_can_be_sent_to_another_process_and_be_a_key_of_a_dictionary() -> None:
+    parsed = naming.parse(f"{RAW}_sorted_2024-01-01_00-00-00_nwb.nwb")
+
+    assert pickle.loads(pickle.dumps(parsed)) == parsed
+    assert {parsed: 1}[naming.parse(parsed.text)] == 1
 
 
 def test_paths_are_not_cut_at_their_blanks() -> None:

@@ -72,6 +72,16 @@ def test_a_decorated_class_stays_itself_and_replaces_itself_when_its_cell_is_run
     assert naming.format({"tokens": {"plate": 7}}) == "Plate 7"
 
 
+def test_a_declaration_replaces_itself_but_no_other() -> None:
+    epista.register_convention("mice", 'tokens = [{field = "subject_id", lead = "m"}]')
+    epista.register_convention("mice", {"tokens": [{"field": "subject_id", "lead": "m"}]})
+
+    with pytest.raises(ConflictError):
+        epista.register_convention("mice", {"tokens": [{"field": "subject_id", "lead": "n"}]})
+    with pytest.raises(ConflictError):
+        epista.register_convention("mice", Plates)
+
+
 @pytest.mark.parametrize("name", ["aind-subject", "plates"])
 def test_a_taken_name_is_refused_unless_it_is_to_be_taken_over(name: str) -> None:
     epista.register_convention("plates", Plates)

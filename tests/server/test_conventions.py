@@ -67,6 +67,20 @@ def test_what_a_workspace_declares_is_read_first_and_on_both_ends(ws: epista.Wor
     conventions.remove(ws, "mice")
 
 
+def test_names_that_are_there_already_say_something_by_a_convention_that_is_declared_later(http_ws: epista.Workspace) -> None:
+    http_ws.put(f"{NAME}/data.bin", b"spikes")
+    before = [experiment.name for experiment in http_ws.experiments(subject="12")]
+
+    conventions.add(http_ws, "mice", MICE)
+    after = [experiment.name for experiment in http_ws.experiments(subject="12")]
+    http_ws.put("20240502_m12_south/data.bin", b"spikes")
+    later = [experiment.name for experiment in http_ws.experiments(subject="12", convention="mice")]
+    conventions.remove(http_ws, "mice")
+
+    assert (before, after, later) == ([], [NAME], [NAME, "20240502_m12_south"])
+    assert [experiment.name for experiment in http_ws.experiments(subject="12")] == []
+
+
 def test_the_server_explains_names_of_every_convention(server: Server, plates: None) -> None:
     api = server.api()
 
@@ -140,6 +154,30 @@ def test_every_fault_of_every_declaration_is_reported_at_once(server: Server) ->
         "conventions[2] (mice).tokens",
     ]
     assert api.ok(api.get("~/conventions"))["version"] == 0
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        b"[" * 5_000 + b"]" * 5_000,
+        b'{"a":' * 5_000 + b"1" + b"}" * 5_000,
+        b"1e999",
+        b"1" * 5_000,
+        b'"\\u0000"',
+        b"null",
+        b'["\\ud800"]',
+    ],
+    ids=["lists", "objects", "infinite", "long", "null character", "null", "surrogate"],
+)
+def test_hostile_declarations_are_refused(server: Server, value: bytes) -> None:
+    api = server.api()
+    for key in (b"field", b"values", b"length", b"separator", b"form", b"lead"):
+        token = b'{"field":"subject_id","%s":%s}' % (key, value) if key != b"field" else b'{"field":%s}' % value
+        body = b'{"conventions":[{"name":"mice","declaration":{"tokens":[%s]}}]}' % token
+
+        answer = api.call("PUT", "~/conventions", data=body, headers={"Content-Type": "application/json"})
+
+        assert answer.status_code in (400, 422) or value == b"null", (key, answer.text)
 
 
 def test_only_admins_declare(server: Server) -> None:
