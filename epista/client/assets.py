@@ -39,7 +39,7 @@ class AssetRef(wire.AssetRef, frozen=True, kw_only=True, gc=True, dict=True):
     """
 
     @property
-    def session(self) -> Session:
+    def workspace(self) -> Session:
         """
         The workspace that handed it out.
 

@@ -43,6 +43,8 @@ HOSTS = {
 
 _C = TypeVar("_C", bound=Callable[..., Any])
 
+_US = "epista"
+
 _lock = threading.RLock()
 _discovered = False
 _left_out: list[Row] = []
@@ -143,7 +145,10 @@ class Namespace:
                     self._cls = self._load()
                     if not callable(self._cls):
                         raise TypeError(f"{self.target} is no class")
-                except Exception as error:  # noqa: BLE001 - a plug-in is foreign code, and must not take Epista with it
+                except Exception as error:
+                    if self.source == _US:  # such as an extra that is not installed
+                        raise
+                    # A plug-in is foreign code, and must not take Epista with it.
                     self._cls, self.fault = None, f"{type(error).__name__}: {error}"
                     _warn(self.name, self.source, self.fault)
                 finally:
@@ -226,7 +231,7 @@ def discover() -> None:
         _discovered = True
         for place, target in OURS.items():
             on, _, name = place.partition(".")
-            _put(Namespace(name, on, target, "epista", partial(_named, target)), override=False)
+            _put(Namespace(name, on, target, _US, partial(_named, target)), override=False)
         # Not earlier, for it is slow to import.
         from importlib.metadata import entry_points
 
@@ -235,6 +240,7 @@ def discover() -> None:
 
 def load(points: Iterable[EntryPoint]) -> None:
     """Make what *points* name attributes of their hosts. A broken one is warned about and left out."""
+    refused = []
     for point in points:
         on, _, name = point.name.partition(".")
         source = _source(point)
@@ -242,8 +248,11 @@ def load(points: Iterable[EntryPoint]) -> None:
             with _lock:
                 _put(Namespace(name, on, point.value.replace(" ", ""), source, point.load), override=False)
         except (ConflictError, InvalidRequestError) as error:
-            _left_out.append(Row(name or point.name, on, source, error.message))
-            _warn(name or point.name, source, error.message)
+            refused.append(Row(name or point.name, on, source, error.message))
+    _left_out.extend(refused)
+    # At last, for a warning may be made an error, and the others are there all the same.
+    for row in refused:
+        _warn(row.name, row.source, row.state)
 
 
 def names(host: Any, every: Iterable[str]) -> Iterator[str]:

@@ -329,8 +329,8 @@ class DataAsset:
 class DataPath(os.PathLike[str]):
     """A folder or a file in a workspace, such as ``epista://EXP-12/raw``."""
 
-    def __init__(self, workspace: _session.Session, key: str) -> None:
-        self._here = workspace
+    def __init__(self, workspace: _session.Session | None, key: str) -> None:
+        self._workspace = workspace
         self._key = PurePosixPath(key)
 
     @property
@@ -351,7 +351,7 @@ class DataPath(os.PathLike[str]):
     @property
     def parent(self) -> DataPath:
         """The folder that it is in."""
-        return DataPath(self._here, str(self._key.parent))
+        return DataPath(self._workspace, str(self._key.parent))
 
     def as_posix(self) -> str:
         """Return it as a URL, which `fsspec` and what builds on it take."""
@@ -381,7 +381,9 @@ class DataPath(os.PathLike[str]):
 
     def glob(self, pattern: str) -> Iterator[DataPath]:
         """Yield the folders and files below it that fit *pattern*; ``**`` stands for any number of folders."""
-        parts = [part for part in pattern.split("/") if part]
+        given = [part for part in pattern.split("/") if part]
+        # One stands for several, which would be tried in all ways.
+        parts = [part for part, before in zip(given, ["", *given], strict=False) if (part, before) != ("**", "**")]
         start = f"{self._text}/" if self._text else ""
         seen = set()
         for key in _assets.keys(self._here, start):
@@ -409,6 +411,10 @@ class DataPath(os.PathLike[str]):
         """Return its text."""
         return self.read_bytes().decode(encoding or "utf-8")
 
+    @property
+    def _here(self) -> _session.Session:
+        return self._workspace or current.current()
+
     def _level(self) -> _assets.Level:
         return _assets.ls(self._here, self._text)
 
@@ -417,18 +423,21 @@ class DataPath(os.PathLike[str]):
         return "" if self._key == PurePosixPath(".") else str(self._key)
 
     def __truediv__(self, other: str | os.PathLike[str]) -> DataPath:
-        return DataPath(self._here, str(self._key / os.fspath(other).strip("/")))
+        return DataPath(self._workspace, str(self._key / os.fspath(other).strip("/")))
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, DataPath):
             return NotImplemented
-        return (self._here.location, self._here.name, self._key) == (other._here.location, other._here.name, other._key)
+        return (self._key, _lab(self._workspace)) == (other._key, _lab(other._workspace))
 
     def __hash__(self) -> int:
         return hash(self._key)
 
     def __fspath__(self) -> str:
         return self.as_posix()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (None, self._text)
 
     def __str__(self) -> str:
         return self.as_posix()
@@ -578,6 +587,11 @@ def _workspace_of(given: object) -> _session.Session | None:
     if isinstance(given, Session):
         return given._workspace
     return given.workspace if isinstance(given, Experiment) else None
+
+
+def _lab(workspace: _session.Session | None) -> tuple[str, str]:
+    here = workspace or current.current()
+    return here.location, here.name
 
 
 def _data_asset(here: _session.Session, found: Folder | Asset) -> DataAsset:

@@ -281,7 +281,7 @@ def test_every_asset_that_is_handed_out_knows_its_workspace(ws: Workspace, tmp_p
     ]
 
     assert len(handed_out) > 15
-    assert {id(one.session) for one in handed_out} == {id(ws)}
+    assert {id(one.workspace) for one in handed_out} == {id(ws)}
 
 
 def test_the_workspace_of_an_asset_is_no_part_of_it(http_ws: Workspace, server: Server) -> None:
@@ -300,9 +300,9 @@ def test_the_workspace_of_an_asset_is_no_part_of_it(http_ws: Workspace, server: 
         asset.key = "other"  # type: ignore[misc]
     for unbound in (bare, copy.copy(asset), pickle.loads(pickle.dumps(asset))):
         with pytest.raises(ValidationError, match="knows no workspace") as caught:
-            _ = unbound.session
+            _ = unbound.workspace
         assert caught.value.hint == "ws.get(asset) gives one that does"
-        assert http_ws.get(unbound).session is http_ws
+        assert http_ws.get(unbound).workspace is http_ws
 
 
 def test_assets_of_two_workspaces_know_each_their_own(server: Server) -> None:
@@ -313,6 +313,6 @@ def test_assets_of_two_workspaces_know_each_their_own(server: Server) -> None:
     ):
         here, there = one.put("a.txt", "x"), other.put("a.txt", "x")
 
-        assert here.session is one
-        assert there.session is other
-        assert [asset.session for asset in (*one.assets(), *other.assets())] == [one, other]
+        assert here.workspace is one
+        assert there.workspace is other
+        assert [asset.workspace for asset in (*one.assets(), *other.assets())] == [one, other]

@@ -115,12 +115,12 @@ def test_an_asset_has_namespaces_and_they_are_no_part_of_it(http_ws: Workspace) 
     assert asset.mine is asset.mine
     assert "mine" in dir(asset)
     assert asset == http_ws.get("a.txt")
-    assert asset.mine.host.session is http_ws
+    assert asset.mine.host.workspace is http_ws
     for other in (pickle.loads(pickle.dumps(asset)), copy.copy(asset), copy.deepcopy(asset)):
         assert other == asset
         assert other.mine.host is other
         with pytest.raises(epista.ValidationError, match="knows no workspace"):
-            _ = other.session
+            _ = other.workspace
 
 
 def test_a_namespace_does_not_keep_its_host_alive(http_ws: Workspace) -> None:
@@ -149,7 +149,7 @@ def test_attributes_of_the_host_are_never_replaced(name: str, override: bool, ws
     assert inspect.getattr_static(Workspace, name) is was
 
 
-@pytest.mark.parametrize("name", ["key", "meta", "sha256", "lineage", "session"])
+@pytest.mark.parametrize("name", ["key", "meta", "sha256", "lineage", "workspace"])
 def test_fields_of_an_asset_are_never_replaced(name: str) -> None:
     with pytest.raises(ConflictError, match="is an attribute of every asset"):
         register_namespace(name, Counted, on="asset", override=True)
@@ -415,6 +415,79 @@ def test_an_entry_point_that_cannot_be_is_left_out(name: str, ws: Workspace) -> 
 
     assert dir(ws) == was
     assert [row for row in epista.namespaces() if row.source == "plugged"]
+
+
+def test_a_warning_that_is_an_error_leaves_the_other_plug_ins(
+    ws: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plugin(tmp_path, monkeypatch, "class Mine:\n    def __init__(self, ws): pass")
+
+    with pytest.raises(RuntimeWarning, match="is left out"):
+        namespaces.load([point("workspace.get", "plugged:Mine"), point("workspace.mine", "plugged:Mine")])
+
+    assert hasattr(ws, "mine")
+
+
+def test_a_missing_extra_of_ours_is_told_and_not_hidden(ws: Workspace) -> None:
+    def load() -> Any:
+        raise epista.MissingExtraError("no flowio", hint='pip install "epista[flow]"')
+
+    namespaces._put(Namespace("mine", "workspace", "epista.client.mine:Mine", "epista", load), override=False)
+
+    for _ in range(2):
+        with pytest.raises(epista.MissingExtraError, match="no flowio"):
+            hasattr(ws, "mine")
+
+
+def test_threads_that_load_a_plug_in_at_once_get_one_class(
+    ws: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = """
+        import time
+        import epista
+        time.sleep(0.1)
+
+        @epista.register_namespace("mine")
+        class Mine:
+            def __init__(self, ws): pass
+    """
+    plugin(tmp_path, monkeypatch, source)
+    namespaces.load([point("workspace.mine", "plugged:Mine")])
+    found = []
+    threads = [threading.Thread(target=lambda: found.append(ws.mine)) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert len(found) == 6
+    assert len({id(one) for one in found}) == 1
+
+
+def test_an_experiment_and_its_copy_have_each_their_own(http_ws: Workspace) -> None:
+    register_namespace("mine", fresh(), on="experiment")
+    exp = http_ws.create_experiment("EXP-12")
+
+    assert exp.mine.host is exp
+    assert copy.copy(exp).mine.host is not exp
+    assert copy.copy(exp) == exp == http_ws.experiment("EXP-12")
+    assert "mine" in dir(exp)
+    assert hash(exp) == hash(http_ws.experiment("EXP-12"))
+    with pytest.raises(ConflictError, match="is an attribute of every experiment"):
+        register_namespace("raw", Counted, on="experiment", override=True)
+    with pytest.raises(AttributeError):
+        exp.mine = 5
+
+
+def test_members_of_an_experiment_know_their_workspace(http_ws: Workspace) -> None:
+    register_namespace("mine", fresh(), on="asset")
+    http_ws.put("EXP-12/a.json", [1])
+
+    (member,) = http_ws.experiment("EXP-12").members
+
+    assert isinstance(member, epista.Asset)
+    assert member.workspace is http_ws
+    assert member.mine.host is member
 
 
 def test_the_table_shows_itself() -> None:

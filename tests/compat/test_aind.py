@@ -18,6 +18,7 @@ import epista
 import epista.compat.aind as aind_session
 from epista.client import namespaces
 from epista.client.filesystem import EpistaFileSystem
+from tests.makers import Server
 
 RAW = "ecephys_676909_2023-12-13_13-43-40"
 SORTED = f"{RAW}_sorted_2024-03-01_16-02-45"
@@ -220,7 +221,7 @@ def test_what_names_no_session_is_a_value_error(given: str) -> None:
         aind_session.Session(given)
 
 
-def test_sessions_are_ordered_by_time_and_travel_without_a_workspace(lab: epista.Workspace) -> None:
+def test_sessions_are_ordered_by_time_and_travel_without_a_workspace(lab: epista.Workspace, server: Server) -> None:
     session = aind_session.Session(RAW, workspace=lab)
     later = aind_session.Session("behavior_676909_2023-12-14_12-43-11")
 
@@ -228,7 +229,8 @@ def test_sessions_are_ordered_by_time_and_travel_without_a_workspace(lab: epista
     assert max(session, later) is later
     again = pickle.loads(pickle.dumps(session))
     assert (again, again.raw_data_asset) == (session, session.raw_data_asset)
-    assert b"epista_" not in pickle.dumps(session)
+    assert pickle.loads(pickle.dumps(session.raw_data_asset)).path.exists()
+    assert server.manager.encode() not in pickle.dumps([session, session.raw_data_asset])
 
 
 # --- Lookups
@@ -321,12 +323,13 @@ def test_a_folder_is_a_path(lab: epista.Workspace) -> None:
         "subject.json",
     ]
     assert len(list(folder.glob("**/a.txt"))) == 5
+    assert list(folder.glob("/".join(["**"] * 40) + "/nothing")) == []
     assert [one.as_posix() for one in folder.glob("behavior/*")] == [f"epista://{RAW}/behavior/a.txt"]
     assert list(folder.glob("*.nothing")) == []
     assert len({folder, folder / "a", file.parent.parent}) == 2
 
 
-def test_pandas_takes_a_path(lab: epista.Workspace, server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pandas_takes_a_path(lab: epista.Workspace, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     lab.put(f"{RAW}/trials.csv", b"a,b\n1,2\n")
     for name, value in (("API_URL", server.url), ("TOKEN", server.manager), ("WORKSPACE_ID", "lab")):
         monkeypatch.setenv(f"EPISTA_{name}", value)
@@ -388,7 +391,7 @@ def test_namespaces_of_sessions_follow_the_policy(lab: epista.Workspace) -> None
         aind_session.register_namespace("mine", str)
 
 
-def test_what_one_may_not_read_is_not_there(lab: epista.Workspace, server: Any) -> None:
+def test_what_one_may_not_read_is_not_there(lab: epista.Workspace, server: Server) -> None:
     guest_api = server.member("guest", "viewer", experiments=["behavior_676909_2023-10-24_15-15-50"])
     with epista.Workspace(server.url, token=guest_api.token, workspace="lab") as guest:
         session = aind_session.Session(RAW, workspace=guest)
