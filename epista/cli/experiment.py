@@ -169,7 +169,7 @@ def role(ws: Workspace, name: str, user: str, role: str) -> None:
 @options.on_workspace
 def why(ws: Workspace, name: str, role: str) -> None:
     """Show what was tried to find what is raw in an experiment, and what came of it."""
-    output.line(str(experiments.get(ws, name).why(role)))
+    output.table(("asked", "answer", "reason"), experiments.get(ws, name).why(role))
 
 
 def _print(found: Experiment, as_json: bool) -> None:
@@ -181,6 +181,7 @@ def _print(found: Experiment, as_json: bool) -> None:
             "experiment": found.name,
             "number": found.number if found.number != found.name else None,
             "title": found.title,
+            "assets": f"{found.assets:,}",
             "description": found.description,
             "status": found.status,
             "project": found.project,
@@ -189,7 +190,6 @@ def _print(found: Experiment, as_json: bool) -> None:
             "subject": found.parsed.subject_id if found.parsed else None,
             "platform": found.platform,
             "started": str(found.parsed.started or found.parsed.date or "") or None if found.parsed else None,
-            "assets": f"{found.assets:,}",
             "created": f"{output.moment(found.created_at)} UTC by {found.created_by}",
             "meta": output.pretty(found.meta) if found.meta else None,
         }

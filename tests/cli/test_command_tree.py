@@ -29,9 +29,14 @@ epista convention show NAME --help --lab --version --workspace
 epista cp KEY TO --dir --expect --help --json --lab --version --workspace
 epista demo --from --help --lab
 epista experiment --help
-epista experiment create NAME --help --json --lab --meta --title --workspace
-epista experiment list --help --json --lab --workspace
+epista experiment create NAME --description --help --json --lab --meta --number --project --status --tag --title --workspace
+epista experiment list --date --help --json --lab --label --platform --prefix --project --since --status --subject --tag --until --workspace
+epista experiment rename NAME TO --help --json --lab --workspace
+epista experiment role NAME USER {viewer|editor|owner|none} --help --lab --workspace
+epista experiment roles NAME --help --json --lab --workspace
 epista experiment show NAME --help --json --lab --workspace
+epista experiment update NAME --description --help --json --lab --meta --number --project --status --tag --title --workspace
+epista experiment why NAME [raw|derived] --help --lab --workspace
 epista export EXPERIMENT --help --lab --license --ro-crate --workspace
 epista gc --dry-run --grace-hours --help --json --lab
 epista get REF --help --json --lab --workspace
@@ -44,6 +49,12 @@ epista member add USER {viewer|editor|admin} --experiment --help --json --lab --
 epista member list --help --json --lab --workspace
 epista member remove USER --help --lab --workspace
 epista mv KEY TO --dir --expect --help --json --lab --workspace
+epista project --help
+epista project create NAME --description --help --json --lab --title --workspace
+epista project list --help --json --lab --workspace
+epista project remove NAME --help --lab --workspace
+epista project show NAME --help --json --lab --workspace
+epista project update NAME --description --help --json --lab --title --to --workspace
 epista pull REF [DEST] --help --lab --version --workspace
 epista purge KEY --dry-run --help --json --lab --version --workspace --yes
 epista put PATH... KEY --expect --format --help --ignore --input --json --kind --lab --links --meta --tag --workspace
@@ -72,7 +83,7 @@ epista workspace --help
 epista workspace create NAME --help --json --lab
 epista workspace list --help --json --lab
 epista workspace quota NAME --assets --bytes --help --lab
-"""
+"""  # noqa: E501 - a command is a line
 
 
 def test_the_command_tree_is_what_was_promised() -> None:

@@ -98,6 +98,39 @@ def test_an_experiment_is_described_and_shown(run: Run) -> None:
 RULES: list[dict[str, Any]] = [{"name": "operators", "kind": "TABLE", "schema": {"required": ["operator"]}}]
 
 
+def test_an_experiment_is_renamed_archived_and_moved_between_projects(run: Run) -> None:
+    assert run("project", "list").err == "no projects yet\n"
+    run("project", "create", "atlas", "--title", "All of it")
+    run("experiment", "create", "EXP-12", "--number", "12", "--project", "atlas", "--tag", "mouse")
+
+    assert run("experiment", "rename", "12", "DOSE-1").code == 0
+    assert run("experiment", "show", "EXP-12").code == 3
+    assert run("experiment", "update", "DOSE-1", "--status", "archived", "--project", "").code == 0
+    assert run("experiment", "update", "DOSE-1", "--title", "late").code == 6
+    assert run("experiment", "list", "--status", "archived", "--tag", "mouse").lines[1].split()[0] == "DOSE-1"
+    assert run("experiment", "list", "--status", "done").err == "no such experiments\n"
+    assert run("project", "update", "atlas", "--to", "map").code == 0
+    assert run("project", "show", "map").lines[:3] == ["project      map", "title        All of it", "experiments  0"]
+    assert run("project", "remove", "map").out == "removed map\n"
+
+
+def test_who_is_what_in_an_experiment_is_said_and_shown(run: Run) -> None:
+    run("member", "add", "eve", "viewer")
+    run("experiment", "create", "EXP-12")
+
+    assert run("experiment", "role", "EXP-12", "eve", "editor").out == "eve is editor in EXP-12\n"
+    assert [line.split() for line in run("experiment", "roles", "EXP-12").lines[1:]] == [["eve", "editor"], ["manager", "owner"]]
+    run("experiment", "role", "EXP-12", "manager", "none")
+    run("experiment", "role", "EXP-12", "eve", "none")
+    assert run("experiment", "roles", "EXP-12").err == "nobody has a role of their own in EXP-12\n"
+
+
+def test_why_something_is_raw_is_shown(run: Run, server: Server) -> None:
+    server.api().put("676909_2023-12-13_13-43-40/a.json")
+
+    assert run("experiment", "why", "676909_2023-12-13_13-43-40").lines[-1].split()[:2] == ["name", "hit"]
+
+
 @pytest.fixture
 def rules_file(tmp_path: Path) -> Path:
     path = tmp_path / "rules.json"
