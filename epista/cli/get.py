@@ -36,6 +36,7 @@ def get(ws: Workspace, ref: str, *, as_json: bool) -> None:
             "options": output.pretty(asset.options) if asset.options else None,
             "meta": output.pretty(asset.meta) if asset.meta else None,
             "table": _table(asset.table) if asset.table else None,
+            "preview": ws.preview(asset, version=asset.version).as_text() or None,
         }
     )
 

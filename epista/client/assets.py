@@ -15,7 +15,7 @@ from epista.client.listings import Ahead, Listing, Pages
 from epista.contract import assets as wire
 from epista.contract import keys as grammar
 from epista.contract import metadata
-from epista.contract.errors import InvalidKeyError, ValidationError
+from epista.contract.errors import EpistaError, InvalidKeyError, ValidationError
 from epista.contract.lineage import Lineage
 from epista.contract.messages import Reply, Request
 from epista.contract.objects import DeleteAsset, DeleteFolder, Keys, Purged, PurgeVersions, RestoreAsset, SetMetadata
@@ -70,7 +70,7 @@ class Asset(wire.Asset, AssetRef, frozen=True, kw_only=True):
         if self.meta:
             more.append(("meta", json.dumps(self.meta, ensure_ascii=False, indent=1)))
         fields = listings.html_fields([*_fields(self), *more])
-        return fields if self.table is None else fields + tables.html(self.table)
+        return fields + (tables.html(self.table) if self.table is not None else "") + _preview(self)
 
     def __dir__(self) -> list[str]:
         return list(namespaces.names(self, super().__dir__()))
@@ -94,6 +94,19 @@ class Version(wire.Version, frozen=True, kw_only=True):
 
     def _repr_html_(self) -> str:
         return listings.html_fields(list(zip(_VERSION_COLUMNS, _version_row(self), strict=True)))
+
+
+def _preview(asset: Asset) -> str:
+    """Return what is seen of the version that is shown, as HTML; nothing where the lab cannot be asked any more."""
+    here: Session | None = asset.__dict__.get("_here")
+    if here is None:
+        return ""
+    from epista.client import previews
+
+    try:
+        return previews.get(here, asset, version=asset.version).as_html()
+    except EpistaError:
+        return ""
 
 
 def origin_fields(lineage: Lineage) -> list[tuple[str, str]]:

@@ -14,6 +14,7 @@ from epista.client import linked as _linked
 from epista.client import links as _links
 from epista.client import namespaces as _namespaces
 from epista.client import objects as _objects
+from epista.client import previews as _previews
 from epista.client import projects as _projects
 from epista.client import provenance as _provenance
 from epista.client import queries as _queries
@@ -58,6 +59,7 @@ class Workspace(Session):
     search = _assets.search
     assets = _assets.find
     get = _assets.get
+    preview = _previews.get
     open = _objects.open
     query = _queries.query
     query_batches = _queries.batches

@@ -29,6 +29,7 @@ from epista.server.config import Config, LinkRoot
 from epista.server.engines import duckdb
 from epista.server.engines.extraction import Extractor
 from epista.server.engines.plans import Engine, Limits
+from epista.server.engines.previews import Previewer
 from epista.server.engines.schema_checks import SchemaChecks
 from epista.server.engines.tables import TableFiles
 from epista.server.routes import problems, status
@@ -52,6 +53,7 @@ from epista.server.services.lineage import Lineage
 from epista.server.services.linked import Linked
 from epista.server.services.links import Links
 from epista.server.services.objects import Objects
+from epista.server.services.previews import Previews
 from epista.server.services.projects import Projects
 from epista.server.services.queries import Queries
 from epista.server.services.resources import Resources, Trail
@@ -105,6 +107,7 @@ def create_app(config: Config, *, owner: Owner | None = None, clock: moments.Clo
         "usage": Usage(resources),
         "queries": queries,
         "lineage": Lineage(resources),
+        "previews": Previews(resources),
         "audit": Audit(resources),
         "lab": Lab(resources, folder),
         "signing_keys": SigningKeys(resources),
@@ -159,6 +162,7 @@ def create_app(config: Config, *, owner: Owner | None = None, clock: moments.Clo
             resources.extractor.close()
             resources.schema_checks.close()
             resources.table_files.close()
+            resources.previewer.close()
             catalog.close()
 
     app = Starlette(
@@ -187,6 +191,7 @@ def resources_of(config: Config, clock: moments.Clock) -> Resources:
             memory_bytes=config.table_memory_bytes, file_bytes=config.table_cache_bytes, seconds=config.table_seconds
         ),
         table_cache=TableCache(Path(config.lab) / "tables", config.table_cache_bytes),
+        previewer=Previewer(timeout_seconds=config.extract_timeout_seconds),
         clock=clock,
         trail=Trail(catalog),
     )

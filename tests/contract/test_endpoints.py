@@ -23,6 +23,7 @@ from epista.server.services.lineage import Lineage
 from epista.server.services.linked import Linked
 from epista.server.services.links import Links
 from epista.server.services.objects import Objects
+from epista.server.services.previews import Previews
 from epista.server.services.projects import Projects
 from epista.server.services.queries import Queries
 from epista.server.services.signing_keys import SigningKeys
@@ -40,6 +41,7 @@ SERVICES: dict[str, type] = {
     "frames": Frames,
     "lab": Lab,
     "lineage": Lineage,
+    "previews": Previews,
     "linked": Linked,
     "links": Links,
     "objects": Objects,

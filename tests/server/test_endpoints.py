@@ -77,6 +77,7 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     "assets.version": {"key": "EXP-1/plate.csv", "version": "1"},
     "assets.search": {"query": "well"},
     "lineage.get": {"ref": "EXP-1/plate.csv"},
+    "previews.get": {"ref": "EXP-1/plate.csv"},
     "queries.run": {"sql": "SELECT * FROM plate"},
     "queries.find": {},
     "queries.get": {"id": "QUERY"},

@@ -15,9 +15,9 @@ from typing import Any
 
 import msgspec
 
-from epista.server.engines import extractors
-from epista.server.engines.extractors import Job
+from epista.server.engines import extractors, sources
 from epista.server.engines.sandbox import Limits, NoReplyError, Sandbox
+from epista.server.engines.sources import Job
 
 _log = logging.getLogger("epista.extraction")
 
@@ -52,7 +52,7 @@ def needed(format: str, size: int) -> list[tuple[int, int]]:
     """Return the parts of a file of *size* bytes that its extractor reads, so that no more need be at hand."""
     if format not in extractors.EXTRACTORS or not size:
         return []
-    head = min(size, extractors.NOTEBOOK_BYTES if format == "ipynb" else extractors.HEAD_BYTES)
+    head = min(size, extractors.NOTEBOOK_BYTES if format == "ipynb" else sources.HEAD_BYTES)
     tail = max(head, size - _TAIL_BYTES) if format in _READ_FROM_THE_END else size
     return [(start, stop) for start, stop in ((0, head), (tail, size)) if start < stop]
 

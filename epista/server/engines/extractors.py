@@ -9,13 +9,11 @@ from __future__ import annotations
 
 import codecs
 import csv
-import gzip
 import io
 import itertools
 import json
 import re
 import time
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from html.parser import HTMLParser
 from typing import Any, BinaryIO, cast
@@ -24,6 +22,7 @@ from xml.parsers import expat
 import msgspec
 
 from epista.server.engines import sandbox
+from epista.server.engines.sources import CHUNK_BYTES, HEAD_BYTES, Job, Source
 
 EXTRACTOR_VERSION = 1
 """Rises when the same bytes give other words, so that what was indexed before can be found and done again."""
@@ -37,30 +36,8 @@ MAX_BATCH_BYTES = 4 * 1024 * 1024
 BATCH_SECONDS = 0.5
 """After how long it does."""
 
-HEAD_BYTES = 4 * 1024**2
-"""How much of a file is read, and how much of a gzipped one is unpacked."""
-
 NOTEBOOK_BYTES = 32 * 1024**2
 """The same for notebooks, which are read whole or not at all; most of their bytes are outputs, which cost nothing."""
-
-_CHUNK_BYTES = 64 * 1024
-
-
-class Job(msgspec.Struct, frozen=True, kw_only=True):
-    """One blob to read."""
-
-    path: bytes
-    """The local file that holds it."""
-    offset: int
-    """Where in the file it begins."""
-    size: int
-    """How many bytes it has."""
-    format: str
-    """One of `EXTRACTORS`."""
-    gzipped: bool
-    """Whether the bytes are gzip around the format."""
-    options: dict[str, str]
-    """``sep`` and ``encoding``, where recorded."""
 
 
 class Extracted(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,101 +49,6 @@ class Extracted(msgspec.Struct, frozen=True, kw_only=True):
     """The class of the error that ended it early, if one did; never its message, which may quote the file."""
 
 
-class _Range(io.RawIOBase):
-    """The bytes of one job's blob as a file."""
-
-    def __init__(self, file: io.FileIO, offset: int, size: int) -> None:
-        self._file, self._offset, self._size, self._at = file, offset, size, 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._at
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
-        self._at = max(0, start + offset)
-        return self._at
-
-    def readinto(self, buffer: Any) -> int:
-        left = max(0, self._size - self._at)
-        self._file.seek(self._offset + self._at)
-        count = self._file.readinto(memoryview(buffer)[:left]) or 0
-        self._at += count
-        return count
-
-
-class _Source:
-    """One blob, in the shapes that extractors ask for."""
-
-    def __init__(self, job: Job, file: io.FileIO) -> None:
-        self.options: Mapping[str, str] = job.options
-        self.is_gzipped = job.gzipped
-        self._size = job.size
-        self._range = _Range(file, job.offset, job.size)
-
-    def head(self, limit: int = HEAD_BYTES) -> bytes:
-        """Return the first *limit* bytes, unpacked."""
-        head = b"".join(_chunks(self._range.read, min(limit, self._size)))
-        if not self.is_gzipped:
-            return head
-        # The packed bytes are bounded too: a file of nothing but empty gzip members unpacks to nothing, for ever.
-        with gzip.GzipFile(fileobj=io.BytesIO(head)) as unpacked:
-            return b"".join(_chunks(unpacked.read1, limit))
-
-    def text(self) -> str:
-        """Return the head as text, in the recorded encoding or the likeliest one."""
-        return _decode(self.head(), self.options.get("encoding"))
-
-    def file(self) -> io.RawIOBase | io.BytesIO:
-        """Return the whole as a file; of a gzipped one, its head."""
-        return io.BytesIO(self.head()) if self.is_gzipped else self._range
-
-
-def _chunks(read: Callable[[int], bytes | None], limit: int) -> Iterator[bytes]:
-    try:
-        while limit > 0 and (chunk := read(min(limit, _CHUNK_BYTES))):
-            limit -= len(chunk)
-            yield chunk
-    except (EOFError, gzip.BadGzipFile, zlib.error):
-        return  # a gzip that is cut or damaged: what came before counts
-
-
-_MARKS = (
-    # UTF-32 first: its little-endian mark begins with that of UTF-16.
-    (codecs.BOM_UTF32_LE, "utf-32"),
-    (codecs.BOM_UTF32_BE, "utf-32"),
-    (codecs.BOM_UTF8, "utf-8-sig"),
-    (codecs.BOM_UTF16_LE, "utf-16"),
-    (codecs.BOM_UTF16_BE, "utf-16"),
-)
-
-
-def _decode(head: bytes, recorded: str | None) -> str:
-    if recorded:
-        try:
-            return head.decode(recorded, "replace")
-        except (LookupError, UnicodeError):
-            pass  # no such encoding, or one without "replace"
-    for mark, encoding in _MARKS:
-        if head.startswith(mark):
-            return head.decode(encoding, "replace")
-    # Text in a Latin alphabet as UTF-16 has NUL for every other byte.
-    sample = head[:1024]
-    for first, encoding in ((0, "utf-16-be"), (1, "utf-16-le")):
-        if sample[first::2].count(0) * 4 > len(sample):
-            return head.decode(encoding, "replace")
-    try:
-        # Not final: the head may end within a character.
-        return codecs.getincrementaldecoder("utf-8")().decode(head)
-    except UnicodeDecodeError:
-        return head.decode("cp1252", "replace")
-
-
 def _lines_once(pieces: Iterable[str]) -> Iterator[str]:
     """A line for each piece, and none again: what repeats in each record must not crowd out the rest."""
     seen: set[str] = set()
@@ -176,7 +58,7 @@ def _lines_once(pieces: Iterable[str]) -> Iterator[str]:
             yield piece + "\n"
 
 
-def _plain(source: _Source) -> Iterator[str]:
+def _plain(source: Source) -> Iterator[str]:
     yield source.text()
 
 
@@ -210,11 +92,11 @@ class _HtmlText(HTMLParser):
             self.pieces.append(data)
 
 
-def _html(source: _Source) -> Iterator[str]:
+def _html(source: Source) -> Iterator[str]:
     text = source.text()
     parser = _HtmlText()
-    for start in range(0, len(text), _CHUNK_BYTES):
-        parser.feed(text[start : start + _CHUNK_BYTES])
+    for start in range(0, len(text), CHUNK_BYTES):
+        parser.feed(text[start : start + CHUNK_BYTES])
         yield "".join(parser.pieces)
         parser.pieces.clear()
     parser.close()
@@ -225,7 +107,7 @@ def _html(source: _Source) -> Iterator[str]:
 _JSON_STRING = re.compile(r'"([^"\\]*+(?:\\.[^"\\]*+)*+)(?:"|\\?\Z)', re.DOTALL)
 
 
-def _json(source: _Source) -> Iterator[str]:
+def _json(source: Source) -> Iterator[str]:
     # Strings, not structure: so depth, a cut, a wrong comma and one record a line make no difference.
     return _lines_once(_unescaped(match[1]) for match in _JSON_STRING.finditer(source.text()))
 
@@ -239,7 +121,7 @@ def _unescaped(body: str) -> str:
         return body
 
 
-def _cells(source: _Source, sep: str) -> Iterator[str]:
+def _cells(source: Source, sep: str) -> Iterator[str]:
     recorded = source.options.get("sep", sep)
     if len(recorded) == 1 and recorded not in '"\r\n':
         sep = recorded
@@ -248,11 +130,11 @@ def _cells(source: _Source, sep: str) -> Iterator[str]:
     return _lines_once(cell for row in rows for cell in row)
 
 
-def _csv(source: _Source) -> Iterator[str]:
+def _csv(source: Source) -> Iterator[str]:
     return _cells(source, ",")
 
 
-def _tsv(source: _Source) -> Iterator[str]:
+def _tsv(source: Source) -> Iterator[str]:
     return _cells(source, "\t")
 
 
@@ -265,14 +147,14 @@ class _Notebook(msgspec.Struct, frozen=True, kw_only=True):
     cells: list[_Cell] = []
 
 
-def _ipynb(source: _Source) -> Iterator[str]:
+def _ipynb(source: Source) -> Iterator[str]:
     head = source.head(NOTEBOOK_BYTES).removeprefix(codecs.BOM_UTF8)
     for cell in msgspec.json.decode(head, type=_Notebook).cells:
         if cell.cell_type in ("code", "markdown"):
             yield "".join(cell.source) + "\n\n"
 
 
-def _svg(source: _Source) -> Iterator[str]:
+def _svg(source: Source) -> Iterator[str]:
     pieces: list[str] = []
     hidden: list[str] = []
     parser = expat.ParserCreate()
@@ -308,10 +190,10 @@ def _svg(source: _Source) -> Iterator[str]:
     parser.EntityDeclHandler = entity
     parser.DefaultHandler = leave
     svg = source.head()
-    for at in range(0, len(svg), _CHUNK_BYTES):
+    for at in range(0, len(svg), CHUNK_BYTES):
         try:
             # Newer expats keep an unfinished end to themselves until they are told that it is the end.
-            parser.Parse(svg[at : at + _CHUNK_BYTES], at + _CHUNK_BYTES >= len(svg))
+            parser.Parse(svg[at : at + CHUNK_BYTES], at + CHUNK_BYTES >= len(svg))
         except (expat.ExpatError, ValueError):
             yield "".join(pieces)
             raise
@@ -319,13 +201,13 @@ def _svg(source: _Source) -> Iterator[str]:
         pieces.clear()
 
 
-def _parquet(source: _Source) -> Iterator[str]:
+def _parquet(source: Source) -> Iterator[str]:
     import pyarrow.parquet
 
     return _lines_once(_field_names(pyarrow.parquet.ParquetFile(source.file()).schema_arrow))
 
 
-def _arrow(source: _Source) -> Iterator[str]:
+def _arrow(source: Source) -> Iterator[str]:
     import pyarrow.ipc
 
     file = source.file()
@@ -335,7 +217,7 @@ def _arrow(source: _Source) -> Iterator[str]:
     return _lines_once(_field_names(reader.schema))
 
 
-def _fcs(source: _Source) -> Iterator[str]:
+def _fcs(source: Source) -> Iterator[str]:
     from epista.serializers import fcs
 
     file = source.file()
@@ -369,7 +251,7 @@ def _names_within(dtype: Any) -> Iterator[str]:
         yield from _names_within(dtype.value_type)
 
 
-EXTRACTORS: Mapping[str, Callable[[_Source], Iterator[str]]] = {
+EXTRACTORS: Mapping[str, Callable[[Source], Iterator[str]]] = {
     "text": _plain,
     "markdown": _plain,
     "rst": _plain,
@@ -397,7 +279,7 @@ def extract(job: Job) -> Extracted:
     error = ""
     try:
         with io.FileIO(job.path, "rb") as file:
-            for piece in EXTRACTORS[job.format](_Source(job, file)):
+            for piece in EXTRACTORS[job.format](Source(job, file)):
                 pieces.append(piece[:left])
                 left -= len(piece)
                 if left <= 0:

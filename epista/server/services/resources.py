@@ -26,6 +26,7 @@ from epista.server.access.actors import Actor
 from epista.server.access.policy import Access, Membership
 from epista.server.config import Config
 from epista.server.engines.extraction import Extractor
+from epista.server.engines.previews import Previewer
 from epista.server.engines.schema_checks import SchemaChecks
 from epista.server.engines.tables import TableFiles
 from epista.server.stores import audit, experiments, people
@@ -68,6 +69,7 @@ class Resources:
     schema_checks: SchemaChecks
     table_files: TableFiles
     table_cache: TableCache
+    previewer: Previewer
     clock: Clock
     trail: Trail
 

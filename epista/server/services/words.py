@@ -15,7 +15,7 @@ from epista.contract import objects as wire
 from epista.contract.errors import IntegrityError
 from epista.server.access.actors import Actor
 from epista.server.engines import extraction
-from epista.server.engines.extractors import Job
+from epista.server.engines.sources import Job
 from epista.server.services import spans
 from epista.server.services.contents import known_to
 from epista.server.services.resources import Resources
@@ -77,7 +77,7 @@ def of_blob(resources: Resources, key: str, blob: Mapping[str, Any], format: str
 
 def _words(resources: Resources, place: Span, key: str, format: str, options: Mapping[str, Any]) -> str:
     try:
-        with _excerpt(resources, place, extraction.needed(format, place.stop)) as (path, offset):
+        with excerpt(resources, place, extraction.needed(format, place.stop)) as (path, offset):
             return resources.extractor.text(
                 path,
                 offset=offset,
@@ -91,7 +91,7 @@ def _words(resources: Resources, place: Span, key: str, format: str, options: Ma
 
 
 @contextmanager
-def _excerpt(resources: Resources, place: Span, parts: Sequence[tuple[int, int]]) -> Iterator[tuple[Path, int]]:
+def excerpt(resources: Resources, place: Span, parts: Sequence[tuple[int, int]]) -> Iterator[tuple[Path, int]]:
     """Give a file in which at least *parts* of a content stand, and where in it the content begins."""
     if (path := resources.file_of(place.object)) is not None:
         yield path, place.offset

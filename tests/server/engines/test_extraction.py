@@ -30,8 +30,9 @@ from hypothesis import strategies as st
 from epista.contract import formats
 from epista.server.engines import extraction, extractors
 from epista.server.engines.extraction import Extractor
-from epista.server.engines.extractors import EXTRACTORS, HEAD_BYTES, MAX_TEXT_BYTES
+from epista.server.engines.extractors import EXTRACTORS, MAX_TEXT_BYTES
 from epista.server.engines.sandbox import Limits, NoReplyError, Sandbox
+from epista.server.engines.sources import HEAD_BYTES, Job
 
 # Far above what anything here takes: it shows that nothing hangs, not how fast it is.
 NO_HANG_SECONDS = 60.0
@@ -610,7 +611,7 @@ def test_a_child_that_dies_of_one_file_is_started_again_for_the_others(tmp_path:
     asked: list[int] = []
 
     def run(self: Any, jobs: bytes, **given: Any) -> bytes:
-        wanted = msgspec.msgpack.decode(jobs, type=list[extractors.Job])
+        wanted = msgspec.msgpack.decode(jobs, type=list[Job])
         asked.append(len(wanted))
         if any(job.size == 13 for job in wanted):
             raise NoReplyError("crash")

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator
 import msgspec
 import pytest
 
-from epista.server.engines.extractors import Job
 from epista.server.engines.sandbox import Limits, NoReplyError, Sandbox
+from epista.server.engines.sources import Job
 
 EXTRACTORS = "epista.server.engines.extractors"
 
