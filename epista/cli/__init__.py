@@ -37,6 +37,7 @@ from epista.cli import (
     put,
     queries,
     query,
+    reindex,
     restore,
     rm,
     rules,
@@ -100,7 +101,7 @@ SECTIONS: dict[str, tuple[click.Command, ...]] = {
         export.export,
     ),
     "People": (auth.auth, token.token, workspace.workspace, member.member, rules.rules, audit.audit),
-    "The lab": (usage.usage, serve.serve, verify.verify, gc.gc, backup.backup, signing_key.signing_key),
+    "The lab": (usage.usage, serve.serve, verify.verify, gc.gc, reindex.reindex, backup.backup, signing_key.signing_key),
     "Getting started": (demo.demo, completion.completion),
 }
 """Every command, in the order in which the help shows them."""

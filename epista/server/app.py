@@ -56,6 +56,7 @@ from epista.server.services.objects import Objects
 from epista.server.services.previews import Previews
 from epista.server.services.projects import Projects
 from epista.server.services.queries import Queries
+from epista.server.services.reindexing import Reindexing
 from epista.server.services.resources import Resources, Trail
 from epista.server.services.signing_keys import SigningKeys
 from epista.server.services.tables import Tables
@@ -91,6 +92,7 @@ def create_app(config: Config, *, owner: Owner | None = None, clock: moments.Clo
     uploads = Uploads(resources, objects)
     engines = engines_of(config)
     queries = Queries(resources, Tables(resources), engines, limits_of(config))
+    reindexing = Reindexing(resources, Extractor(children=1, timeout_seconds=config.extract_timeout_seconds))
     services: dict[str, Any] = {
         "tokens": tokens,
         "workspaces": Workspaces(resources, address_of(config)),
@@ -110,6 +112,7 @@ def create_app(config: Config, *, owner: Owner | None = None, clock: moments.Clo
         "previews": Previews(resources),
         "audit": Audit(resources),
         "lab": Lab(resources, folder),
+        "reindexing": reindexing,
         "signing_keys": SigningKeys(resources),
     }
 
@@ -154,9 +157,11 @@ def create_app(config: Config, *, owner: Owner | None = None, clock: moments.Clo
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         catalog.open()
         resources.trail.open()
+        reindexing.open()
         try:
             yield
         finally:
+            reindexing.close()
             queries.close()
             resources.trail.close()
             resources.extractor.close()

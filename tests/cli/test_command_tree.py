@@ -60,6 +60,7 @@ epista purge KEY --dry-run --help --json --lab --version --workspace --yes
 epista put PATH... KEY --expect --format --help --ignore --input --json --kind --lab --links --meta --tag --workspace
 epista queries --cancel --everyone --help --json --lab --limit --workspace
 epista query SQL --as-of --engine --explain --help --json --lab --limit --out --param --workspace
+epista reindex --again --dry-run --format --help --json --lab
 epista restore KEY --help --json --lab --version --workspace
 epista rm KEY --dir --dry-run --help --json --lab --workspace
 epista rules --help

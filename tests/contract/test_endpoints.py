@@ -26,6 +26,7 @@ from epista.server.services.objects import Objects
 from epista.server.services.previews import Previews
 from epista.server.services.projects import Projects
 from epista.server.services.queries import Queries
+from epista.server.services.reindexing import Reindexing
 from epista.server.services.signing_keys import SigningKeys
 from epista.server.services.tokens import Tokens
 from epista.server.services.uploads import Uploads
@@ -46,6 +47,7 @@ SERVICES: dict[str, type] = {
     "links": Links,
     "objects": Objects,
     "projects": Projects,
+    "reindexing": Reindexing,
     "signing_keys": SigningKeys,
     "tables": Appends,
     "queries": Queries,

@@ -112,6 +112,8 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     "uploads.abort": {"upload": "UPLOAD"},
     "links.create": {"version": "VERSION"},
     "links.open": {"link": "LINK", "name": "plate.csv"},
+    "reindexing.get": {},
+    "reindexing.run": {},
     "signing_keys.find": {},
     "signing_keys.rotate": {},
     "usage.get": {},

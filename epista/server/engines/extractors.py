@@ -24,9 +24,6 @@ import msgspec
 from epista.server.engines import sandbox
 from epista.server.engines.sources import CHUNK_BYTES, HEAD_BYTES, Job, Source
 
-EXTRACTOR_VERSION = 1
-"""Rises when the same bytes give other words, so that what was indexed before can be found and done again."""
-
 MAX_TEXT_BYTES = 256 * 1024
 """How much text one file may have, in bytes of UTF-8."""
 
@@ -270,6 +267,9 @@ EXTRACTORS: Mapping[str, Callable[[Source], Iterator[str]]] = {
     "fcs": _fcs,
 }
 """By the names of `epista.contract.formats`; a format that is not here has no words."""
+
+VERSIONS = {**dict.fromkeys(EXTRACTORS, 1)}
+"""Which rise, each by itself, when the same bytes give other words: what was indexed before is then read again."""
 
 
 def extract(job: Job) -> Extracted:

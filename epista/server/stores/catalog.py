@@ -18,7 +18,7 @@ from epista.server.stores.tables import compatibility
 
 R = TypeVar("R")
 
-SCHEMA = "0014"
+SCHEMA = "0015"
 """The newest migration. Alembic is imported only when a database says something else."""
 
 COMPATIBLE = "0014"

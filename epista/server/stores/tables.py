@@ -504,6 +504,19 @@ conventions = Table(
     sqlite_with_rowid=False,
 )
 
+# By which version of its extractor the words of each format were read, and how far a newer one has come.
+extractions = Table(
+    "extractions",
+    metadata,
+    Column("format", Text, primary_key=True),
+    Column("version", Integer, nullable=False),
+    Column("towards", Integer, nullable=False),
+    Column("after_id", Integer, nullable=False),
+    Column("holder", Text, nullable=False),
+    Column("held_until", Integer, nullable=False),
+    sqlite_with_rowid=False,
+)
+
 # Replies by idempotency key, so that a retried request gives the reply that was lost.
 replies = Table(
     "replies",
