@@ -10,7 +10,7 @@ from datetime import date, datetime
 from typing import Any
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from epista import naming
@@ -103,7 +103,7 @@ def test_fields_are_generated_for_every_packaged_convention() -> None:
     assert list(GENERATED) == list(naming.registry.PACKAGED)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(fields_of_any)
 def test_fields_survive_being_written_and_read(generated: tuple[str, dict[str, Any]]) -> None:
     convention, fields = generated
@@ -122,7 +122,7 @@ def test_fields_survive_being_written_and_read(generated: tuple[str, dict[str, A
         assert parent.label == (parsed.earlier[-1][0] if parsed.earlier else None)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     fields_of_any, st.sampled_from(["/{}/x.bin", "a/{}", "C:\\b\\{}\\", "s3://bucket/{}/y", '("{}"),', "see {}, and", "{}.\n"])
 )
@@ -150,7 +150,7 @@ hostile = (
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(hostile)
 @example(f"{RAW}\n")
 @example(f"{RAW}_" * 30)
@@ -172,7 +172,7 @@ def test_any_text_is_read_or_refused_and_never_more(text: str) -> None:
         assert reading.at is None or 0 <= reading.at <= len(text)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(fields_of_any, st.data())
 def test_a_name_with_one_character_changed_holds_no_foreign_character_in_any_field(
     generated: tuple[str, dict[str, Any]], data: st.DataObject
@@ -338,7 +338,7 @@ def filled(draw: st.DrawFn) -> tuple[dict[str, Any], dict[str, Any]]:
     return declared, {**fields, **({"tokens": tuple(own)} if own else {})}
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(filled())
 def test_fields_survive_a_declared_convention_or_are_refused(case: tuple[dict[str, Any], dict[str, Any]]) -> None:
     declared, fields = case
@@ -431,7 +431,7 @@ def test_a_token_that_breaks_a_rule_is_named(token: Any, path: str) -> None:
     assert f"tokens[0]{path and '.'}{path}" in [violation["path"] for violation in caught.value.violations]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     st.recursive(
         st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
