@@ -87,7 +87,7 @@ class Parsed:
     extension: str | None = None
     """``.nwb``, with its dot."""
     parent: str | None = None
-    """The canonical name less its last label and extension; None without a label."""
+    """The canonical name less its last label and extension; None without one, or where every name has one."""
     warnings: tuple[str, ...] = ()
     """What was odd about it."""
 

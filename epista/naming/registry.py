@@ -353,13 +353,19 @@ def _parsed(name: str, convention: Convention, component: str, start: int) -> Pa
     if label is not None and "parent" not in fields:
         *earlier, last = fields.get("earlier") or ((None, None),)
         less = {"label": last[0], "label_time": last[1], "earlier": tuple(earlier), "extension": None}
-        fields["parent"] = convention.format({**fields, **less})
+        try:
+            fields["parent"] = convention.format({**fields, **less})
+        except (ValueError, LookupError):
+            # Without its label it would be no name of this convention.
+            fields["parent"] = None
     if "date" not in fields and (started := fields.get("started")) is not None:
         fields["date"] = started.date()
     if "kind" not in fields:
         fields["kind"] = "raw" if label is None or label.casefold() == "raw" else "derived"
     if "recording" not in fields:
         whole = fields.get("parent") or fields["canonical"].removesuffix(fields.get("extension") or "")
+        if label is not None and fields["parent"] is None:
+            whole = "_".join(value for _, value in fields.get("tokens") or ()) or whole
         fields["recording"] = recording_of(fields, (name, whole))
     return Parsed(convention=name, text=component, span=(start, start + len(component)), **fields)
 

@@ -348,6 +348,7 @@ def test_fields_survive_a_declared_convention_or_are_refused(case: tuple[dict[st
         name = conventions.format(fields, "mine")
     except ValidationError:
         # An optional token can be taken for the next one: then it is refused, and never read as something else.
+        assert any(token.get("optional") for token in declared["tokens"])
         return
 
     parsed = conventions.parse(name)
@@ -477,6 +478,16 @@ def test_a_declaration_that_breaks_a_rule_as_a_whole_is_refused(declared: dict[s
         naming.declaration(declared)
 
     assert path in [violation["path"] for violation in caught.value.violations]
+
+
+def test_a_convention_in_which_every_name_has_a_label_still_knows_its_recordings() -> None:
+    declared = naming.declaration({"tokens": [{"field": "run", "lead": "run", "form": "digits"}, {"field": "label"}]})
+    conventions = naming.Conventions({"runs": Declared(declared)})
+
+    (first, second, other) = conventions.find_all("run7_raw.tif run7_sorted.npz run8_raw.tif")
+
+    assert first.recording == second.recording != other.recording
+    assert (first.kind, second.kind, second.parent, second.extension) == ("raw", "derived", None, ".npz")
 
 
 def test_what_a_declared_convention_refuses_is_said_with_its_place() -> None:
