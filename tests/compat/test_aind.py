@@ -19,6 +19,7 @@ import epista.compat.aind as aind_session
 from epista.client import namespaces
 from epista.client.filesystem import EpistaFileSystem
 from tests.makers import Server
+from tests.naming.test_corpus import ACCEPTED, REFUSED
 
 RAW = "ecephys_676909_2023-12-13_13-43-40"
 SORTED = f"{RAW}_sorted_2024-03-01_16-02-45"
@@ -204,6 +205,26 @@ def test_a_session_is_made_of_any_spelling_without_a_workspace(given: str) -> No
     assert repr(session) == f"Session('{RAW}')"
     assert session == aind_session.Session(RAW)
     assert hash(session) == hash(aind_session.Session(RAW))
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize("row", ACCEPTED, ids=lambda row: row["name"])
+def test_a_public_name_is_the_session_that_it_is_upstream(row: dict[str, Any]) -> None:
+    session = aind_session.Session(row["name"])
+
+    assert (session.platform, session.subject_id, session.dt.isoformat(), session.id) == (
+        row["platform"],
+        row["subject_id"],
+        row["dt"],
+        row["id"],
+    )
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize("row", REFUSED, ids=lambda row: row["name"])
+def test_what_no_convention_reads_is_no_session(row: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="recording"):
+        aind_session.Session(row["name"])
 
 
 def test_a_name_of_today_has_no_platform() -> None:
