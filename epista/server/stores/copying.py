@@ -7,7 +7,7 @@ import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
-from sqlalchemy import Connection, create_engine, insert, select
+from sqlalchemy import Connection, create_engine, delete, insert, select
 
 from epista.server.stores import care
 from epista.server.stores.search.index import Document
@@ -45,6 +45,8 @@ def _copy(source: Connection, target: Connection) -> None:
     for table in metadata.sorted_tables:
         if table in (attributes, documents, compatibility):
             continue  # the index makes them, and migrating the copy
+        # Migrating the copy has made some rows.
+        target.execute(delete(table))
         # By key, so that what a row of the same table points at comes first.
         found = source.execute(select(table).order_by(*table.primary_key), execution_options={"yield_per": _ROWS})
         for rows in found.mappings().partitions():
