@@ -10,6 +10,7 @@ EXTRAS = {
     "fs": ["fsspec>=2024.12.0"],
     "excel": ["openpyxl>=3.1", "python-calamine>=0.3"],
     "flow": [],
+    "sequence": ["biopython>=1.85"],
     "singlecell": ["anndata>=0.12"],
     "image": ["numpy>=1.26", "pillow>=10.4"],
     # The engine reads nothing that its own pinned extension does not; both are replaced together, after a look at what is new.
@@ -38,6 +39,7 @@ EXTRAS["test"] = sorted(
         "polars>=1.20",
         "prov>=3.2",
         "psutil>=5.9",
+        "pysam>=0.23",
         "pytest>=8.3",
         "pytest-timeout>=2.3",
         "pytest-xdist>=3.6",

@@ -23,6 +23,7 @@ from epista.client.session import Session
 
 if TYPE_CHECKING:
     from epista.client.flow import Flow
+    from epista.client.sequence import Sequence
 
 
 class Workspace(Session):
@@ -77,6 +78,7 @@ class Workspace(Session):
 
     if TYPE_CHECKING:  # the namespaces that `_namespaces.OURS` lists
         flow: Flow
+        sequence: Sequence
 
     def __dir__(self) -> list[str]:
         return list(_namespaces.names(self, super().__dir__()))

@@ -31,6 +31,7 @@ from epista.server.engines.extraction import Extractor
 from epista.server.engines.plans import Engine, Limits
 from epista.server.engines.previews import Previewer
 from epista.server.engines.schema_checks import SchemaChecks
+from epista.server.engines.sequences import Indexer
 from epista.server.engines.tables import TableFiles
 from epista.server.routes import problems, status
 from epista.server.routes.dispatch import Door, JsonRoute
@@ -58,6 +59,7 @@ from epista.server.services.projects import Projects
 from epista.server.services.queries import Queries
 from epista.server.services.reindexing import Reindexing
 from epista.server.services.resources import Resources, Trail
+from epista.server.services.sequences import Sequences
 from epista.server.services.signing_keys import SigningKeys
 from epista.server.services.tables import Tables
 from epista.server.services.tokens import Owner, Tokens
@@ -110,6 +112,7 @@ def create_app(config: Config, *, owner: Owner | None = None, clock: moments.Clo
         "queries": queries,
         "lineage": Lineage(resources),
         "previews": Previews(resources),
+        "sequences": Sequences(resources),
         "audit": Audit(resources),
         "lab": Lab(resources, folder),
         "reindexing": reindexing,
@@ -168,6 +171,7 @@ def create_app(config: Config, *, owner: Owner | None = None, clock: moments.Clo
             resources.schema_checks.close()
             resources.table_files.close()
             resources.previewer.close()
+            resources.indexer.close()
             catalog.close()
 
     app = Starlette(
@@ -197,6 +201,7 @@ def resources_of(config: Config, clock: moments.Clock) -> Resources:
         ),
         table_cache=TableCache(Path(config.lab) / "tables", config.table_cache_bytes),
         previewer=Previewer(timeout_seconds=config.extract_timeout_seconds),
+        indexer=Indexer(timeout_seconds=config.table_seconds),
         clock=clock,
         trail=Trail(catalog),
     )

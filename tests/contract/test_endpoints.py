@@ -27,6 +27,7 @@ from epista.server.services.previews import Previews
 from epista.server.services.projects import Projects
 from epista.server.services.queries import Queries
 from epista.server.services.reindexing import Reindexing
+from epista.server.services.sequences import Sequences
 from epista.server.services.signing_keys import SigningKeys
 from epista.server.services.tokens import Tokens
 from epista.server.services.uploads import Uploads
@@ -43,6 +44,7 @@ SERVICES: dict[str, type] = {
     "lab": Lab,
     "lineage": Lineage,
     "previews": Previews,
+    "sequences": Sequences,
     "linked": Linked,
     "links": Links,
     "objects": Objects,

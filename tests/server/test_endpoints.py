@@ -78,6 +78,7 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     "assets.search": {"query": "well"},
     "lineage.get": {"ref": "EXP-1/plate.csv"},
     "previews.get": {"ref": "EXP-1/plate.csv"},
+    "sequences.locate": {"ref": "EXP-1/genome.fa", "region": "chr1"},
     "queries.run": {"sql": "SELECT * FROM plate"},
     "queries.find": {},
     "queries.get": {"id": "QUERY"},

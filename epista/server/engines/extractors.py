@@ -8,6 +8,7 @@ before count. Runs as ``python -m``; the server imports it for the messages and 
 from __future__ import annotations
 
 import codecs
+import contextlib
 import csv
 import io
 import itertools
@@ -21,6 +22,7 @@ from xml.parsers import expat
 
 import msgspec
 
+from epista.contract.errors import EpistaError
 from epista.server.engines import sandbox
 from epista.server.engines.sources import CHUNK_BYTES, HEAD_BYTES, Job, Source
 
@@ -225,6 +227,33 @@ def _fcs(source: Source) -> Iterator[str]:
     return _lines_once(itertools.chain(names, (value for value in told if any(map(str.isalpha, value)))))
 
 
+def _sequences(source: Source, read: Callable[[BinaryIO], Iterator[Any]]) -> Iterator[str]:
+    # Only of what is read, whose last record may be cut.
+    with contextlib.suppress(EpistaError):
+        for record in read(io.BytesIO(source.head())):
+            yield f"{record.id} {record.description}\n"
+
+
+def _fasta(source: Source) -> Iterator[str]:
+    from epista.serializers import sequences
+
+    return _sequences(source, sequences.fasta)
+
+
+def _fastq(source: Source) -> Iterator[str]:
+    from epista.serializers import sequences
+
+    return _sequences(source, sequences.fastq)
+
+
+# What a flat file of GenBank or EMBL says of a sequence, and not the sequence.
+_LETTERS_OF_GENBANK = re.compile(r"\s*[0-9]+( [a-z]{1,10})+|\s+([a-z]{10} )+\s*[0-9]+")
+
+
+def _genbank(source: Source) -> Iterator[str]:
+    return _lines_once(line for line in source.text().splitlines() if not _LETTERS_OF_GENBANK.fullmatch(line))
+
+
 _OF_A_CHANNEL = re.compile(r"\$?P[0-9]+[A-Z]*|\$BYTEORD|\$DATATYPE|\$MODE")
 _LONG_VALUE = 500
 
@@ -265,6 +294,9 @@ EXTRACTORS: Mapping[str, Callable[[Source], Iterator[str]]] = {
     "parquet": _parquet,
     "arrow": _arrow,
     "fcs": _fcs,
+    "fasta": _fasta,
+    "fastq": _fastq,
+    "genbank": _genbank,
 }
 """By the names of `epista.contract.formats`; a format that is not here has no words."""
 

@@ -28,6 +28,7 @@ from epista.server.config import Config
 from epista.server.engines.extraction import Extractor
 from epista.server.engines.previews import Previewer
 from epista.server.engines.schema_checks import SchemaChecks
+from epista.server.engines.sequences import Indexer
 from epista.server.engines.tables import TableFiles
 from epista.server.stores import audit, experiments, people
 from epista.server.stores.blobs import BlobStore, is_name
@@ -70,6 +71,7 @@ class Resources:
     table_files: TableFiles
     table_cache: TableCache
     previewer: Previewer
+    indexer: Indexer
     clock: Clock
     trail: Trail
 
