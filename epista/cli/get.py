@@ -6,8 +6,9 @@ import click
 
 from epista.cli import options, output
 from epista.client import tables
-from epista.client.assets import origin_fields
+from epista.client.assets import Asset, origin_fields
 from epista.client.workspace import Workspace
+from epista.contract.errors import EpistaError
 from epista.contract.tables import Table
 
 
@@ -36,9 +37,17 @@ def get(ws: Workspace, ref: str, *, as_json: bool) -> None:
             "options": output.pretty(asset.options) if asset.options else None,
             "meta": output.pretty(asset.meta) if asset.meta else None,
             "table": _table(asset.table) if asset.table else None,
-            "preview": ws.preview(asset, version=asset.version).as_text() or None,
+            "preview": _preview(ws, asset),
         }
     )
+
+
+def _preview(ws: Workspace, asset: Asset) -> str | None:
+    """Return what is seen of an asset; what is known of it is told also while the lab cannot look into it."""
+    try:
+        return ws.preview(asset, version=asset.version).as_text() or None
+    except EpistaError as error:
+        return f"no preview: {error.message}"
 
 
 def _table(table: Table) -> str:

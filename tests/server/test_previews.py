@@ -122,6 +122,23 @@ def test_bombs_end_at_a_limit(ws: epista.Workspace) -> None:
     assert ws.preview("EXP-1/bomb.txt.gz").is_cut
 
 
+def test_names_and_values_of_any_length_are_shown_shortened(ws: epista.Workspace) -> None:
+    ws.put("EXP-1/halves.json", b'{"a": "\\ud800 half"}')
+    ws.put("EXP-1/long.ipynb", json.dumps(NOTEBOOK | {"metadata": {"kernelspec": {"display_name": "x" * 10_000_000}}}).encode())
+
+    assert "half" in (ws.preview("EXP-1/halves.json").text or "")
+    assert len(dict(ws.preview("EXP-1/long.ipynb").facts)["kernel"]) <= 200
+
+
+def test_a_picture_of_another_kind_than_its_name_says_starts_no_program(ws: epista.Workspace) -> None:
+    script = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n%%EOF\n"
+    ws.put("EXP-1/script.png", script)
+
+    shown = ws.preview("EXP-1/script.png")
+
+    assert (shown.picture, bool(shown.problem)) == (None, True)
+
+
 def test_nothing_of_a_file_becomes_markup_or_steers_a_terminal(ws: epista.Workspace) -> None:
     ws.put("EXP-1/evil.csv", b"<script>alert(1)</script>,b\n<img src=x onerror=alert(1)>,\x1b[2J\n")
 

@@ -58,6 +58,8 @@ class Shown(msgspec.Struct, frozen=True, kw_only=True):
 
 Facts = tuple[tuple[str, str], ...]
 
+_PICTURES = ("PNG", "JPEG", "GIF", "BMP", "WEBP", "TIFF")
+
 
 def _table(
     columns: Iterable[tuple[str, str]], rows: Iterable[Sequence[Any]], *, facts: Facts = (), total: int | None = None
@@ -78,7 +80,7 @@ def _table(
 
 def _short(value: Any) -> str:
     text = "" if value is None else value.isoformat() if hasattr(value, "isoformat") else str(value)
-    text = " ".join(text.split())
+    text = _written(" ".join(text.split()))
     return text if len(text) <= MAX_CELL_CHARACTERS else text[: MAX_CELL_CHARACTERS - 1] + "…"
 
 
@@ -203,7 +205,8 @@ def _picture(source: Source) -> Shown:
     from PIL import Image
 
     Image.MAX_IMAGE_PIXELS = None  # checked here, before anything is decoded
-    with Image.open(cast(BinaryIO, source.file())) as picture:
+    # No others: for some formats Pillow starts a program of the machine.
+    with Image.open(cast(BinaryIO, source.file()), formats=_PICTURES) as picture:
         width, height = picture.size
         if width * height > MAX_PIXELS:
             raise UnreadableError(f"it has {width:,} x {height:,} pixels; at most {MAX_PIXELS:,} are made smaller for a preview")
@@ -310,7 +313,7 @@ def show(job: Job) -> Shown:
     """Show what *job* names. Whatever goes wrong with the file is a problem that is told."""
     try:
         with io.FileIO(job.path, "rb") as file:
-            return PREVIEWS[job.format](Source(job, file))
+            return _bounded(PREVIEWS[job.format](Source(job, file)))
     except EpistaError as error:
         return Shown(problem=error.message)
     except ImportError as error:
@@ -319,6 +322,23 @@ def show(job: Job) -> Shown:
         return Shown(problem="it takes more memory than a preview may")
     except Exception:  # noqa: BLE001 - the loop of a worker process; parsers of others' files may raise anything
         return Shown(problem=f"it cannot be read as {job.format}")
+
+
+def _bounded(shown: Shown) -> Shown:
+    """Return what is shown as text of a bounded length that can be written down: a name or a type may be of any length."""
+    return msgspec.structs.replace(
+        shown,
+        facts=tuple((_short(name), _short(value)) for name, value in shown.facts),
+        columns=tuple(Column(name=_short(one.name), type=_short(one.type)) for one in shown.columns),
+        rows=tuple(tuple(map(_short, row)) for row in shown.rows),
+        text=None if shown.text is None else _written(shown.text),
+        cells=tuple(PreviewCell(kind=one.kind, source=_written(one.source)) for one in shown.cells),
+    )
+
+
+def _written(text: str) -> str:
+    """Return text without halves of characters, which JSON may have and UTF-8 has not."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def _work(job: bytes) -> bytes:
