@@ -16,6 +16,8 @@ import pytest
 from PIL import Image
 
 import epista
+from epista.server.engines.preview_files import Shown
+from epista.server.engines.previews import Previewer
 from tests.makers import Server
 from tests.serializers.test_fcs import EVENTS, made
 
@@ -199,3 +201,14 @@ def test_real_files_are_shown(ws: epista.Workspace) -> None:
 
         assert (path.name, bool(shown.problem)) == (path.name, path.name in refused)
         assert repr(shown)
+
+
+def test_a_problem_that_may_pass_is_not_kept(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    api = server.api()
+    api.put("EXP-1/a.txt", b"some words")
+    monkeypatch.setattr(Previewer, "show", lambda self, job: Shown(problem="it takes too long", is_lasting=False))
+    assert api.ok(api.get("~/preview", ref="EXP-1/a.txt"))["problem"] == "it takes too long"
+
+    monkeypatch.undo()
+
+    assert api.ok(api.get("~/preview", ref="EXP-1/a.txt"))["text"] == "some words"

@@ -44,8 +44,10 @@ WHOLE_BYTES = 64 * 1024**2
 
 
 class Shown(msgspec.Struct, frozen=True, kw_only=True):
-    """What is shown of one file; `epista.contract.previews.Preview` says what the fields mean."""
+    """What is shown of one file; `epista.contract.previews.Preview` says what the other fields mean."""
 
+    is_lasting: bool = True
+    """Whether the same file gives the same another time; what does not is not kept."""
     facts: tuple[tuple[str, str], ...] = ()
     columns: tuple[Column, ...] = ()
     rows: tuple[tuple[str, ...], ...] = ()
@@ -317,9 +319,9 @@ def show(job: Job) -> Shown:
     except EpistaError as error:
         return Shown(problem=error.message)
     except ImportError as error:
-        return Shown(problem=f"the server has no package {error.name!r} to look into it")
+        return Shown(problem=f"the server has no package {error.name!r} to look into it", is_lasting=False)
     except MemoryError:
-        return Shown(problem="it takes more memory than a preview may")
+        return Shown(problem="it takes more memory than a preview may", is_lasting=False)
     except Exception:  # noqa: BLE001 - the loop of a worker process; parsers of others' files may raise anything
         return Shown(problem=f"it cannot be read as {job.format}")
 

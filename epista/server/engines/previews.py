@@ -20,16 +20,13 @@ _ENVIRONMENT = {
 
 _MAX_REPLY_BYTES = 4 * 1024**2
 _WAIT_SECONDS = 30.0
-_TAIL_BYTES = 16 * 1024**2
 
 
-def needed(format: str, size: int) -> list[tuple[int, int]]:
-    """Return the parts of a file of *size* bytes that its preview reads, as far as that is known before."""
+def needed(format: str, size: int) -> list[tuple[int, int]] | None:
+    """Return the parts of a file of *size* bytes that its preview reads; None if that would be too much to bring here."""
     if format in preview_files.FROM_THE_HEAD:
         return [(0, min(size, HEAD_BYTES))]
-    if size <= preview_files.WHOLE_BYTES:
-        return [(0, size)]
-    return [(0, _TAIL_BYTES), (size - _TAIL_BYTES, size)]
+    return [(0, size)] if size <= preview_files.WHOLE_BYTES else None
 
 
 class Previewer:
@@ -60,9 +57,9 @@ class Previewer:
             return msgspec.msgpack.decode(reply, type=Shown)
         except NoReplyError as problem:
             if problem.reason == "timeout":
-                return Shown(problem=f"it takes longer than {self._timeout_seconds:g} s to look into it")
+                return Shown(problem=f"it takes longer than {self._timeout_seconds:g} s to look into it", is_lasting=False)
             if problem.reason == "crash":
-                return Shown(problem="it takes more memory than a preview may, or is damaged")
+                return Shown(problem="it takes more memory than a preview may, or is damaged", is_lasting=False)
             raise UnavailableError("too many previews are being made just now", hint="try again in a moment") from problem
 
     def close(self) -> None:

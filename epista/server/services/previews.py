@@ -48,7 +48,8 @@ class Previews:
         shown = self._shown(Blob(**place), row["key"], version["format"], options)
         if len(parts) > 1:
             shown = msgspec.structs.replace(shown, facts=(("files", str(len(parts))),), is_cut=True)
-        return wire.Preview(version=version["uid"], format=version["format"], **msgspec.structs.asdict(shown))
+        told = {name: value for name, value in msgspec.structs.asdict(shown).items() if name != "is_lasting"}
+        return wire.Preview(version=version["uid"], format=version["format"], **told)
 
     def _shown(self, blob: Blob, key: str, format: str, options: dict[str, Any]) -> Shown:
         if format not in preview_files.PREVIEWS:
@@ -57,17 +58,31 @@ class Previews:
             return Shown(problem="it is empty")
         gzipped = formats.is_gzipped(key)
         job = extraction.job_of("", offset=0, size=blob.size, format=format, gzipped=gzipped, options=options)
+        if self._all.file_of(blob.object) is None and previews.needed(format, blob.size) is None:
+            return Shown(problem=f"it is not on the server's own disk, and larger than {preview_files.WHOLE_BYTES:,} bytes")
         said = json.dumps([format, gzipped, sorted(job.options.items()), preview_files.VERSION])
         name = f"{source_of(blob)}-preview-{hashlib.sha256(said.encode()).hexdigest()[:32]}"
         try:
             with self._all.table_cache.use() as use:
                 return msgspec.msgpack.decode(use.file(name, lambda into: self._make(blob, job, into)).read_bytes(), type=Shown)
+        except _PassingError as passing:
+            return passing.shown
         except IntegrityError as error:
             # Bytes that are not what was recorded have no preview; reading them says the same.
             return Shown(problem=error.message)
 
     def _make(self, blob: Blob, job: Job, into: Path) -> None:
         place = Span(blob.sha256, blob.object, blob.offset, 0, blob.size)
-        with excerpt(self._all, place, previews.needed(job.format, blob.size)) as (path, offset):
+        with excerpt(self._all, place, previews.needed(job.format, blob.size) or []) as (path, offset):
             shown = self._all.previewer.show(msgspec.structs.replace(job, path=os.fsencode(path), offset=offset))
+        if not shown.is_lasting:
+            raise _PassingError(shown)
         into.write_bytes(msgspec.msgpack.encode(shown))
+
+
+class _PassingError(Exception):
+    """What is shown may be another thing the next time, and is not kept."""
+
+    def __init__(self, shown: Shown) -> None:
+        super().__init__()
+        self.shown = shown
