@@ -65,6 +65,8 @@ SHOWN: list[tuple[str, object, str]] = [
     ("t.ipynb", json.dumps(NOTEBOOK).encode(), "[markdown]\n# Dose response\n[code]\nfit(x)"),
     ("t.png", png(900, 600), "size: 900 x 600 pixels"),
     ("t.fcs", made(EVENTS, P1S="CD4", CYT="Aria"), "events: 3"),
+    ("t.fa", b">p53 tumour suppressor\nACGT\nAC\n>q\nA\n", "p53     tumour suppressor  6        ACGTAC"),
+    ("t.fastq", b"@read1 lane 3\nACGT\n+\nIIII\n", "read1   lane 3  4        ACGT"),
     ("t.npy", npy(), "shape: 3 x 4, type: int16"),
     ("t.zip", zipped(), "a/b.txt  5"),
     ("t.svg", b"<svg xmlns='http://www.w3.org/2000/svg'><text>dose</text></svg>", "dose"),

@@ -249,6 +249,33 @@ def _fcs(source: Source) -> Shown:
     return _table(columns, rows, facts=(*facts, ("channels", f"{len(head.channels):,}")))
 
 
+def _records(source: Source, format: str) -> Shown:
+    from epista.serializers import sequences
+
+    head = source.head(TEXT_BYTES)
+    is_cut = len(head) >= TEXT_BYTES
+    rows: list[tuple[str, str, str, str]] = []
+    try:
+        for record in itertools.islice(sequences.READERS[format](io.BytesIO(head)), MAX_ROWS + 1):
+            rows.append((record.id, record.description, f"{len(record.seq):,}", record.seq[:60]))
+    except EpistaError:
+        if not is_cut:
+            raise
+    if is_cut and len(rows) <= MAX_ROWS:
+        # Of the last one only the beginning was read.
+        rows[-1:] = [(*rows[-1][:2], "", rows[-1][3])] if rows and format == "fasta" else rows[-1:]
+    shown = _table((("record", ""), ("title", ""), ("letters", ""), ("sequence", "")), rows)
+    return msgspec.structs.replace(shown, is_cut=shown.is_cut or is_cut)
+
+
+def _fasta(source: Source) -> Shown:
+    return _records(source, "fasta")
+
+
+def _fastq(source: Source) -> Shown:
+    return _records(source, "fastq")
+
+
 def _npy(source: Source) -> Shown:
     import numpy.lib.format as npy
 
@@ -285,7 +312,7 @@ def _hdf5(source: Source) -> Shown:
 
 _TEXTS = (
     *("text", "markdown", "rst", "html", "xml", "yaml", "code", "svg", "flowjo"),
-    *("clustal", "gff", "bed", "vcf", "sam", "embl", "fasta", "fastq", "genbank"),
+    *("clustal", "gff", "bed", "vcf", "sam", "embl", "genbank"),
 )
 
 PREVIEWS: Mapping[str, Callable[[Source], Shown]] = {
@@ -301,13 +328,15 @@ PREVIEWS: Mapping[str, Callable[[Source], Shown]] = {
     "ipynb": _notebook,
     **dict.fromkeys(("png", "jpg", "gif", "bmp", "webp", "tiff", "ome-tiff"), _picture),
     "fcs": _fcs,
+    "fasta": _fasta,
+    "fastq": _fastq,
     "npy": _npy,
     **dict.fromkeys(("npz", "zip", "zarr", "ome-zarr"), _archive),
     **dict.fromkeys(("hdf5", "anndata"), _hdf5),
 }
 """By the names of `epista.contract.formats`; of a format that is not here nothing is shown."""
 
-FROM_THE_HEAD = frozenset((*_TEXTS, "json", "jsonl", "csv", "tsv", "npy", "fcs"))
+FROM_THE_HEAD = frozenset((*_TEXTS, "json", "jsonl", "csv", "tsv", "npy", "fcs", "fasta", "fastq"))
 """Formats of which the first bytes are enough."""
 
 
