@@ -21,7 +21,8 @@ EXTRAS = {
     "postgres": ["psycopg[binary]>=3.2"],
     "plotly": ["plotly>=6.0", "kaleido>=1.0"],
 }
-EXTRAS["all"] = sorted({package for packages in EXTRAS.values() for package in packages})
+# Without anndata, which needs a pandas below 3.
+EXTRAS["all"] = sorted({package for name, packages in EXTRAS.items() if name != "singlecell" for package in packages})
 EXTRAS["test"] = sorted(
     {
         *EXTRAS["all"],

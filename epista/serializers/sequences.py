@@ -243,7 +243,9 @@ def motif(text: str) -> re.Pattern[str]:
 
 
 def write(obj: Any) -> bytes:
-    """Write FASTA: a list of records, or a dict of names and letters."""
+    """Write FASTA: a list of records, or a dict of names and letters; text is written as it is."""
+    if isinstance(obj, str):
+        return obj.encode()
     records = obj.items() if isinstance(obj, Mapping) else ((f"{one.id} {one.description}".strip(), one.seq) for one in obj)
     out = io.StringIO()
     for name, letters in records:
@@ -305,7 +307,13 @@ def _feature(found: Any) -> Mapping[str, Any]:
     }
 
 
+def _is_text(obj: object) -> bool:
+    return isinstance(obj, str)
+
+
 def _accepts(obj: object) -> bool:
+    if isinstance(obj, str):
+        return True
     if isinstance(obj, Mapping):
         return bool(obj) and all(isinstance(name, str) for name in obj) and all(isinstance(seq, str) for seq in obj.values())
     return isinstance(obj, list) and bool(obj) and all(isinstance(one, Record) for one in obj)
@@ -315,18 +323,27 @@ def _reader(format: str) -> Callable[..., list[Record]]:
     return lambda data: list(READERS[format](io.BytesIO(data)))
 
 
-_NOTHING = "nothing (it is only read)"
 SERIALIZERS = (
     Serializer(
         name="fasta",
-        takes="a dict of names and sequences, or a list of records",
+        takes="a dict of names and sequences, a list of records, or text",
         accepts=_accepts,
         write=write,
         read=_reader("fasta"),
     ),
-    Serializer(name="fastq", takes=_NOTHING, accepts=lambda obj: False, read=_reader("fastq")),
+    Serializer(name="fastq", takes="text", accepts=_is_text, write=write, read=_reader("fastq")),
+    Serializer(
+        name="genbank", takes="text", accepts=_is_text, write=write, read=_reader("genbank"), requires=("Bio",), extra="sequence"
+    ),
     *(
-        Serializer(name=name, takes=_NOTHING, accepts=lambda obj: False, read=_reader(name), requires=("Bio",), extra="sequence")
-        for name in ("genbank", "abi", "snapgene")
+        Serializer(
+            name=name,
+            takes="nothing (it is only read)",
+            accepts=lambda obj: False,
+            read=_reader(name),
+            requires=("Bio",),
+            extra="sequence",
+        )
+        for name in ("abi", "snapgene")
     ),
 )

@@ -10,7 +10,7 @@ from epista.serializers.serializer import Options, Serializer
 
 FORMATS = (
     *("text", "markdown", "rst", "xml", "yaml", "code", "flowjo"),
-    *("fasta", "fastq", "genbank", "embl", "clustal", "gff", "bed", "vcf", "sam"),
+    *("embl", "clustal", "gff", "bed", "vcf", "sam"),
 )
 """The formats that are plain text to us; `figure` takes html, which may be a picture."""
 

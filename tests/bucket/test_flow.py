@@ -40,6 +40,7 @@ def test_deserialize_gives_the_same_table_also_of_a_packed_file(ws: epista.Works
     assert ws.deserialize("EXP-12/cells.fcs", as_type="arrow").column_names == ["FSC-A", "Time"]
 
 
+@pytest.mark.singlecell
 def test_events_as_anndata_have_channels_as_variables(flow: Flow) -> None:
     found: Any = flow.events("EXP-12/cells.fcs", as_type="anndata")
 
