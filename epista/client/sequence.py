@@ -22,6 +22,10 @@ INDEX_SECONDS = 3600.0
 """How long the lab may take to index a file that nobody fetched from before."""
 
 
+MAX_BLOCK_BYTES = 65_536
+"""How large a stored block of bgzip is at most."""
+
+
 class Info(NamedTuple):
     """What is in a file of sequences."""
 
@@ -193,14 +197,16 @@ class Sequence:
 
 def _unpacked(data: bytes) -> bytes:
     """Return what blocks of bgzip hold; one that is cut at the end is left out."""
-    pieces = []
-    while data:
+    pieces, view, at = [], memoryview(data), 0
+    while at < len(data):
+        # No more than a block at once: what is left over is copied each time.
+        given = view[at : at + MAX_BLOCK_BYTES]
         unpacker = zlib.decompressobj(wbits=31)
         try:
-            pieces.append(unpacker.decompress(data))
+            pieces.append(unpacker.decompress(given))
         except zlib.error as error:
             raise IntegrityError("the blocks of this file are not where its index says") from error
         if not unpacker.eof:
             break
-        data = unpacker.unused_data
+        at += len(given) - len(unpacker.unused_data)
     return b"".join(pieces)

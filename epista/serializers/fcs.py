@@ -105,7 +105,7 @@ def spill_of(keywords: Mapping[str, str]) -> dict[str, Any] | None:
     for name in _SPILL:
         if value := keywords.get(name, "").strip():
             count, *rest = (part.strip() for part in value.split(","))
-            size = int(count) if count.isascii() and count.isdigit() else 0
+            size = int(count) if count.isascii() and count.isdigit() and len(count) < 9 else 0
             if not 0 < size <= MAX_CHANNELS or len(rest) != size + size * size:
                 raise UnreadableError(f"{name} is no matrix: {value[:60]!r}")
             try:
@@ -245,9 +245,13 @@ def _number(keywords: Mapping[str, str], name: str, default: int) -> int:
     if not text:
         return default
     try:
-        return int(text)
+        value = int(text)
     except ValueError as error:
         raise UnreadableError(f"{name} is no whole number: {text[:40]!r}") from error
+    # No file is that large, and nothing can be sought there.
+    if abs(value) >= 1 << 60:
+        raise UnreadableError(f"{name} is too large: {text[:40]!r}")
+    return value
 
 
 def _real(keywords: Mapping[str, str], name: str, default: float, notes: list[str]) -> float:

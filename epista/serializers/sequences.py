@@ -14,11 +14,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO, NamedTuple
 
-from epista.contract.errors import FormatError, UnreadableError
+from epista.contract.errors import FormatError, UnreadableError, ValidationError
 from epista.serializers.serializer import Serializer, require
 
 MAX_LINE_BYTES = 1 << 30
 """How long a line may be; a chromosome on one line has a quarter of a gigabyte."""
+
+MAX_DIGITS = 30
+"""How long a number of a region may be, its commas included."""
 
 WIDTH = 70
 """How many letters a written line has."""
@@ -199,10 +202,15 @@ def region(text: str) -> tuple[str, int, int | None] | None:
     Return the name, the first and the last letter of ``chr1:101-600``, from 1 and included; None for a mere name.
 
     As in samtools, ``chr1:101`` and ``chr1:101-`` go to the end.
+
+    Raises:
+        ValidationError: a number is longer than that of any letter.
     """
     found = _REGION.fullmatch(text)
     if found is None:
         return None
+    if max(len(number or "") for number in found.groups()[1:]) > MAX_DIGITS:
+        raise ValidationError(f"a region has numbers of at most {MAX_DIGITS} digits")
     return found[1], int(found[2].replace(",", "")), int(found[3].replace(",", "")) if found[3] else None
 
 

@@ -26,6 +26,9 @@ VERSION = 1
 MAX_INDEX_BYTES = 48 * 1024**2
 """How large an index may be; it has a line of some 60 bytes for each record."""
 
+MIN_BLOCK_BYTES = 26
+"""The head and the tail of a block of bgzip, without anything between them."""
+
 STUCK_SECONDS = 24 * 3600.0
 
 
@@ -88,6 +91,8 @@ def _gzi(file: Any) -> bytes | None:
         if len(head) < 18 or head[:4] != b"\x1f\x8b\x08\x04" or head[12:16] != b"BC\x02\x00":
             return None
         size = int.from_bytes(head[16:18], "little") + 1
+        if size < MIN_BLOCK_BYTES:
+            return None
         file.seek(stored + size - 4)
         tail = file.read(4)
         if len(tail) < 4:
