@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import gzip
+import heapq
 import zlib
+from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple, cast
 
 from epista.contract import formats
 from epista.contract import sequences as wire
 from epista.contract.assets import AssetRef
-from epista.contract.errors import FormatError, IntegrityError, NotFoundError, ValidationError
+from epista.contract.errors import FormatError, IntegrityError, NotFoundError, UnreadableError, ValidationError
 from epista.serializers import sequences
 from epista.serializers.sequences import Record
 
 if TYPE_CHECKING:
+    import re
+
     from epista.client.workspace import Workspace
 
 INDEX_SECONDS = 3600.0
@@ -41,6 +45,8 @@ class Info(NamedTuple):
     """The share of G and C among A, C, G, T and U; 0 where there are none."""
     names: tuple[str, ...]
     """Of the first hundred."""
+    alphabet: str
+    """Each letter that stands there, as capitals, sorted."""
 
 
 class Match(NamedTuple):
@@ -108,31 +114,33 @@ class Sequence:
 
     def info(self, ref: str | AssetRef, *, version: str | int | None = None) -> Info:
         """Count the records and letters; the file is read once, a record at a time."""
-        lengths: list[int] = []
+        lengths: Counter[int] = Counter()
+        alphabet: set[str] = set()
         names: list[str] = []
         gc = nucleotides = 0
         for record in self.records(ref, version=version):
             seq = record.seq.upper()
-            lengths.append(len(seq))
+            lengths[len(seq)] += 1
+            alphabet.update(seq)
             gc += seq.count("G") + seq.count("C")
             nucleotides += sum(map(seq.count, "ACGTU"))
             if len(names) < 100:
                 names.append(record.id)
-        lengths.sort(reverse=True)
-        total, half, n50 = sum(lengths), 0, 0
-        for length in lengths:
-            half += length
+        total, half, n50 = sum(length * count for length, count in lengths.items()), 0, 0
+        for length in sorted(lengths, reverse=True):
+            half += length * lengths[length]
             n50 = length
             if 2 * half >= total:
                 break
         return Info(
-            records=len(lengths),
+            records=lengths.total(),
             letters=total,
-            shortest=lengths[-1] if lengths else 0,
-            longest=lengths[0] if lengths else 0,
+            shortest=min(lengths, default=0),
+            longest=max(lengths, default=0),
             n50=n50,
             gc=gc / nucleotides if nucleotides else 0.0,
             names=tuple(names),
+            alphabet="".join(sorted(alphabet)),
         )
 
     def find(self, ref: str | AssetRef, motif: str, *, version: str | int | None = None) -> Iterator[Match]:
@@ -144,14 +152,11 @@ class Sequence:
             FormatError: the motif is none.
         """
         there, back = sequences.motif(motif), sequences.reverse_complement(motif)
-        strands = [(1, there)] if back.upper() == motif.upper() else [(1, there), (-1, sequences.motif(back))]
+        strands = [(1, there)] if back.upper() == motif.upper().replace("U", "T") else [(1, there), (-1, sequences.motif(back))]
         for record in self.records(ref, version=version):
-            found = [
-                Match(record.id, hit.start(1) + 1, hit.end(1), strand, hit[1])
-                for strand, pattern in strands
-                for hit in pattern.finditer(record.seq)
-            ]
-            yield from sorted(found, key=lambda match: (match.start, -match.strand))
+            # Lazily: a motif of two letters stands in a chromosome more often than memory holds.
+            found = (_matches(record, pattern, strand) for strand, pattern in strands)
+            yield from heapq.merge(*found, key=lambda match: (match.start, -match.strand))
 
     def _located(self, ref: str | AssetRef, region: str, version: str | int | None) -> wire.Region:
         if not region.strip():
@@ -176,7 +181,7 @@ class Sequence:
         if within is None or parts is None:
             raise NotFoundError(f"no record is called {region!r}", hint="ws.sequence.info(ref) lists the records")
         _, start, stop = parts
-        if not 1 <= start <= len(within.seq):
+        if not 1 <= start <= max(len(within.seq), 1) or (stop is not None and stop < start - 1):
             raise ValidationError(f"{region!r}: {within.id!r} has letters 1 to {len(within.seq):,}")
         return within.seq[start - 1 : stop]
 
@@ -185,14 +190,26 @@ class Sequence:
         with self._here.open(ref, version=version) as stream:
             name = str(stream.raw.name)  # type: ignore[attr-defined]
             row = formats.of_key(name)
-            if row is None or row.name not in sequences.READERS:
+            # The extension says it, but where the asset was put with another format.
+            format = row.name if row and row.name in sequences.READERS else self._here.get(ref).format
+            if format not in sequences.READERS:
                 known = ", ".join(sequences.READERS)
-                raise FormatError(f"{name!r} is {row.name if row else 'of no known format'}; sequences are read from {known}")
+                raise FormatError(f"{name!r} is {format or 'of no known format'}; sequences are read from {known}")
             if formats.is_gzipped(name):
-                with gzip.GzipFile(fileobj=stream) as unpacked:
-                    yield row.name, cast("BinaryIO", unpacked)
+                try:
+                    with gzip.GzipFile(fileobj=stream) as unpacked:
+                        yield format, cast("BinaryIO", unpacked)
+                except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+                    raise UnreadableError(f"{name!r} is no gzip, or cut or damaged") from error
+            elif stream.peek(2)[:2] == b"\x1f\x8b":
+                raise UnreadableError(f"{name!r} is gzip, which its name does not say", hint=f"epista mv {name} {name}.gz")
             else:
-                yield row.name, cast("BinaryIO", stream)
+                yield format, cast("BinaryIO", stream)
+
+
+def _matches(record: Record, pattern: re.Pattern[str], strand: int) -> Iterator[Match]:
+    for hit in pattern.finditer(record.seq):
+        yield Match(record.id, hit.start(1) + 1, hit.end(1), strand, hit[1])
 
 
 def _unpacked(data: bytes) -> bytes:

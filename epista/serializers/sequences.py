@@ -7,14 +7,17 @@ with Sanger qualities, in lines of any length; GenBank is read by Biopython. All
 
 from __future__ import annotations
 
+import codecs
 import io
 import re
+import struct
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO, NamedTuple
+from xml.parsers import expat
 
-from epista.contract.errors import FormatError, UnreadableError, ValidationError
+from epista.contract.errors import EpistaError, FormatError, UnreadableError, ValidationError
 from epista.serializers.serializer import Serializer, require
 
 MAX_LINE_BYTES = 1 << 30
@@ -40,7 +43,7 @@ class Record:
     quality: tuple[int, ...] | None = None
     """Phred qualities, one for each letter (FASTQ)."""
     features: tuple[Mapping[str, Any], ...] = ()
-    """``type, start, stop, strand, qualifiers`` (GenBank); from 1, both ends included."""
+    """``type, start, stop, strand, qualifiers`` (GenBank); from 1, both ends included; None for a place that cannot be read."""
     annotations: Mapping[str, Any] = field(default_factory=dict)
     """What the file says of the record as a whole (GenBank)."""
 
@@ -73,7 +76,7 @@ class Entry(NamedTuple):
 
 
 class RaggedError(UnreadableError):
-    """The lines of a record differ in length, so that no index tells where its letters lie."""
+    """The lines of a record differ in length, or hold more than letters, so that no index tells where its letters lie."""
 
     code = "ragged"
 
@@ -91,6 +94,8 @@ def fasta(file: BinaryIO) -> Iterator[Record]:
         if line.startswith(">"):
             if title is not None:
                 yield _record(title, "".join(letters))
+            if "\r" in line:
+                raise UnreadableError(_CR_ONLY)
             title, letters = line[1:], []
         elif title is None:
             if line.strip() and not line.startswith(";"):
@@ -162,28 +167,39 @@ READERS: Mapping[str, Callable[[BinaryIO], Iterator[Record]]] = {
 
 def index(file: Iterable[bytes]) -> Iterator[Entry]:
     """
-    Index FASTA as ``samtools faidx`` does, from the lines of an unpacked file.
+    Index FASTA as ``samtools faidx`` does, from the lines of an unpacked file; but comments and blanks, which samtools takes for
+    letters, are none, as in `fasta`.
 
     Raises:
-        RaggedError: a line before the last of a record is longer or shorter than its first.
+        RaggedError: a line before the last of a record is longer or shorter than its first, or a comment or blanks stand in it.
         UnreadableError: no FASTA file.
     """
     entry: list[Any] | None = None
     at, is_last = 0, False
     for line in file:
         start, at = at, at + len(line)
+        if not start:
+            line = line.removeprefix(codecs.BOM_UTF8)
+        if line.startswith(b";"):
+            is_last = entry is not None and entry[1] > 0
+            continue
         if line.startswith(b">"):
             if entry is not None:
                 yield Entry(*entry)
+            if b"\r" in line.rstrip(b"\r\n"):
+                raise UnreadableError(_CR_ONLY)
             name = (line[1:].split(None, 1) or [b""])[0].decode("utf-8", "replace")
             entry, is_last = [name, 0, at, 0, 0], False
             continue
-        bases = len(line.rstrip(b"\r\n"))
+        rest = line.translate(None, _LETTERS)
+        bases = len(line) - len(rest)
         width = len(line) if line.endswith(b"\n") else bases + 1  # of the last line, as if it were ended
         if entry is None:
             if bases:
                 raise UnreadableError("no FASTA file: it does not begin with '>'")
             continue
+        if bases and rest not in _ENDS:
+            raise RaggedError(f"the lines of {entry[0]!r} hold more than letters")
         if entry[1] == 0 and bases:
             entry[2:] = [start, bases, width]
         elif bases and (is_last or bases > entry[3]):
@@ -213,6 +229,10 @@ def region(text: str) -> tuple[str, int, int | None] | None:
         raise ValidationError(f"a region has numbers of at most {MAX_DIGITS} digits")
     return found[1], int(found[2].replace(",", "")), int(found[3].replace(",", "")) if found[3] else None
 
+
+_LETTERS = bytes(range(33, 127))
+_ENDS = (b"", b"\n", b"\r", b"\r\n")
+_CR_ONLY = "its lines end in CR alone; end them in LF"
 
 _COMPLEMENT = str.maketrans("ACGTUNRYSWKMBDHVacgtunryswkmbdhv", "TGCAANYRSWMKVHDBtgcaanyrswmkvhdb")
 _IUPAC = {letter: letter for letter in "ACGT"} | {
@@ -257,7 +277,7 @@ def write(obj: Any) -> bytes:
     records = obj.items() if isinstance(obj, Mapping) else ((f"{one.id} {one.description}".strip(), one.seq) for one in obj)
     out = io.StringIO()
     for name, letters in records:
-        if "\n" in name or not re.fullmatch(r"[A-Za-z*.\-]*", letters):
+        if "\n" in name or "\r" in name or not re.fullmatch(r"[A-Za-z*.\-]*", letters):
             raise FormatError(f"{name!r}: a record has a name of one line, and letters")
         out.write(f">{name}\n")
         out.writelines(f"{letters[at : at + WIDTH]}\n" for at in range(0, len(letters), WIDTH))
@@ -270,8 +290,10 @@ def _record(title: str, seq: str, quality: tuple[int, ...] | None = None) -> Rec
 
 
 def _lines(file: BinaryIO) -> Iterator[str]:
+    mark = codecs.BOM_UTF8
     while line := file.readline(MAX_LINE_BYTES):
-        yield line.rstrip(b"\r\n").decode("utf-8", "replace")
+        yield line.removeprefix(mark).rstrip(b"\r\n").decode("utf-8", "replace")
+        mark = b""
 
 
 def _by_biopython(file: BinaryIO, format: str, *, text: bool) -> Iterator[Record]:
@@ -281,23 +303,30 @@ def _by_biopython(file: BinaryIO, format: str, *, text: bool) -> Iterator[Record
         seqio = require("Bio.SeqIO", "epista[sequence]")
     stream: Any = io.TextIOWrapper(file, encoding="utf-8", errors="replace") if text else file
     try:
-        found_all = iter(seqio.parse(stream, format))
+        found_all, any_found = iter(seqio.parse(stream, format)), False
         while True:
             with warnings.catch_warnings():
                 # Of places that wrap around an origin, and the like; what is read is what Biopython makes of them.
                 warnings.simplefilter("ignore")
                 found = next(found_all, None)
+            if found is None and not any_found:
+                raise UnreadableError(f"it cannot be read as {format}: there is no record")
             if found is None:
                 return
+            any_found = True
             yield Record(
                 id=found.id,
                 description=found.description,
                 seq=str(found.seq),
                 quality=tuple(found.letter_annotations["phred_quality"]) if "phred_quality" in found.letter_annotations else None,
                 features=tuple(_feature(one) for one in found.features),
-                annotations={name: value for name, value in found.annotations.items() if isinstance(value, str | int | list)},
+                annotations={
+                    name: _plain(value) for name, value in found.annotations.items() if isinstance(value, str | int | list)
+                },
             )
-    except (ValueError, KeyError, IndexError, AttributeError, TypeError, AssertionError, EOFError, StopIteration) as error:
+    except EpistaError:
+        raise
+    except _BIOPYTHON_RAISES as error:
         first = (str(error).splitlines() or [""])[0]
         raise UnreadableError(f"it cannot be read as {format}: {first}") from error
     finally:
@@ -305,12 +334,33 @@ def _by_biopython(file: BinaryIO, format: str, *, text: bool) -> Iterator[Record
             stream.detach()
 
 
+_BIOPYTHON_RAISES = (
+    *(ValueError, KeyError, IndexError, AttributeError, TypeError, AssertionError, OverflowError, EOFError, StopIteration),
+    *(struct.error, expat.ExpatError),
+)
+"""For files that are cut or damaged; found by damaging real ones."""
+
+
+def _plain(value: Any) -> Any:
+    if not isinstance(value, list):
+        return value
+    # References are objects of Biopython's.
+    return [
+        one
+        if isinstance(one, str | int)
+        else {name: getattr(one, name, "") for name in ("title", "authors", "journal", "pubmed_id")}
+        for one in value
+    ]
+
+
 def _feature(found: Any) -> Mapping[str, Any]:
+    # A place that Biopython cannot read is none, one that the file leaves open is no number.
+    start, stop = (getattr(found.location, end, None) for end in ("start", "end"))
     return {
         "type": found.type,
-        "start": int(found.location.start) + 1,
-        "stop": int(found.location.end),
-        "strand": found.location.strand,
+        "start": int(start) + 1 if isinstance(start, int) else None,
+        "stop": int(stop) if isinstance(stop, int) else None,
+        "strand": getattr(found.location, "strand", None),
         "qualifiers": {name: list(values) for name, values in found.qualifiers.items()},
     }
 

@@ -116,6 +116,76 @@ def test_fastq_has_qualities_in_lines_of_any_length(ws: epista.Workspace) -> Non
         list(ws.sequence.records("EXP-12/cut.fastq"))
 
 
+@pytest.mark.parametrize(
+    ("data", "letters"),
+    [
+        (b">a\nACGT\n;xyz\nGGGG\n", "ACGTGGGG"),
+        (b">a\nAC GT\nACGTA\n", "ACGTACGTA"),
+        (b">a\nACGT \nACG\n", "ACGTACG"),
+        (b";of us\n>a\n;of a\nACGT\nAC\n;end\n", "ACGTAC"),
+        (b"\xef\xbb\xbf>a\r\nACGT\r\nAC", "ACGTAC"),
+        (b">a\tx\nAC\n\n>a\nGT\n", "AC"),
+    ],
+    ids=["comment", "blank", "trailing", "comments around", "byte order mark", "the first of its name"],
+)
+def test_a_region_has_the_letters_of_the_record_and_nothing_else(ws: epista.Workspace, data: bytes, letters: str) -> None:
+    ws.put("EXP-12/odd.fa", data)
+
+    assert next(ws.sequence.records("EXP-12/odd.fa")).seq == letters
+    assert ws.sequence.fetch("EXP-12/odd.fa", "a") == letters
+    assert ws.sequence.fetch("EXP-12/odd.fa", "a:2-5") == letters[1:5]
+
+
+PACKED = gzip.compress(b">a\n" + "".join(random.Random(2).choices("ACGT", k=20_000)).encode())
+
+
+@pytest.mark.parametrize(
+    ("key", "data"),
+    [
+        ("lying.fa.gz", b">a\nACGT\n"),
+        ("cut.fa.gz", PACKED[: len(PACKED) // 2]),
+        ("noise.fa.gz", PACKED[:40] + bytes(3000)),
+        ("mac.fa", b">a\rACGT\r"),
+        ("packed.fa", PACKED),
+    ],
+)
+def test_a_damaged_file_is_said_to_be_so(ws: epista.Workspace, key: str, data: bytes) -> None:
+    ws.put(f"EXP-12/{key}", data)
+
+    with pytest.raises(epista.UnreadableError):
+        list(ws.sequence.records(f"EXP-12/{key}"))
+    with pytest.raises(epista.UnreadableError):
+        ws.sequence.fetch(f"EXP-12/{key}", "a:2-3")
+
+
+def test_a_cut_file_of_bgzip_is_said_to_be_so(ws: epista.Workspace, tmp_path: Path) -> None:
+    (tmp_path / "a.fa").write_bytes(sequences.write(GENOME))
+    pysam.tabix_compress(str(tmp_path / "a.fa"), str(tmp_path / "a.fa.bgz"))
+    whole = (tmp_path / "a.fa.bgz").read_bytes()
+    ws.put("EXP-12/whole.fa.bgz", whole)
+    ws.put("EXP-12/cut.fa.bgz", whole[: len(whole) // 2])
+
+    assert ws.sequence.fetch("EXP-12/whole.fa.bgz", "chr1:64000-66000") == GENOME["chr1"][63_999:66_000]
+    with pytest.raises(epista.UnreadableError, match="cut or damaged"):
+        ws.sequence.fetch("EXP-12/cut.fa.bgz", "chr1:1-2")
+
+
+def test_what_an_asset_was_put_as_counts_where_its_key_says_nothing(ws: epista.Workspace) -> None:
+    ws.put("EXP-12/f002", b">a\nACGT\n", format="fasta")
+
+    assert [record.seq for record in ws.sequence.records("EXP-12/f002")] == ["ACGT"]
+    assert ws.sequence.fetch("EXP-12/f002", "a:2-3") == "CG"
+
+
+def test_places_of_a_motif_are_told_as_they_are_found(ws: epista.Workspace) -> None:
+    ws.put("EXP-12/long.fa", {"r": "AU" * 500_000})
+
+    found = ws.sequence.find("EXP-12/long.fa", "AU")
+
+    assert [next(found)[1:4], next(found)[1:4]] == [(1, 2, 1), (3, 4, 1)]
+    assert ws.sequence.info("EXP-12/long.fa").alphabet == "AU"
+
+
 letters = st.text(alphabet="ACGTNacgt", min_size=1, max_size=300)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import pysam
 import pytest
 
+from epista.contract.errors import UnreadableError
 from epista.serializers import sequences
 
 REAL = Path(__file__).parents[3] / "shared" / "data" / "sequences"
@@ -64,3 +65,38 @@ def test_the_index_of_a_real_file_is_that_of_samtools(name: str, tmp_path: Path)
         mine = ["\t".join(map(str, entry)) for entry in sequences.index(file)]
 
     assert mine == Path(f"{path}.fai").read_text().splitlines()
+
+
+ODD = b"""LOCUS       X 8 bp DNA
+FEATURES             Location/Qualifiers
+     gene            nonsense
+     gene            2..5
+ORIGIN
+        1 acgtacgt
+//
+"""
+
+
+@pytest.mark.filterwarnings("ignore:Attempting to parse malformed locus line")
+def test_a_feature_whose_place_cannot_be_read_costs_no_other() -> None:
+    (record,) = sequences.genbank(io.BytesIO(ODD))
+
+    assert [(one["start"], one["stop"]) for one in record.features] == [(None, None), (2, 5)]
+
+
+def test_noise_is_no_genbank() -> None:
+    with pytest.raises(UnreadableError, match="no record"):
+        list(sequences.genbank(io.BytesIO(b"z" * 400)))
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize("name", ["310.ab1", "sample-d.dna", "NC_005816.gb"])
+def test_a_cut_file_is_unreadable_and_nothing_of_a_library_is_raised(name: str) -> None:
+    if not REAL.is_dir():
+        return
+    data = (REAL / name).read_bytes()
+    for stop in range(0, 3000, 37):
+        try:
+            list(sequences.READERS[FORMATS[name]](io.BytesIO(data[:stop])))
+        except UnreadableError:
+            continue

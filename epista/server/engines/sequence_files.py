@@ -20,7 +20,7 @@ from epista.serializers import sequences
 from epista.server.engines import sandbox
 from epista.server.engines.sources import Job, Range
 
-VERSION = 1
+VERSION = 2
 """Rises when the same bytes give another index."""
 
 MAX_INDEX_BYTES = 48 * 1024**2

@@ -87,10 +87,14 @@ def _entry(fai: bytes, name: str) -> Entry | None:
 
 def _packed(told: wire.Region, gzi: bytes) -> wire.Region:
     """Return the same in blocks of bgzip: from the one with the first letter to the one with the last."""
-    blocks = list(struct.iter_unpack("<QQ", gzi))
-    starts = [unpacked for _, unpacked in blocks]
-    begin = bisect.bisect_right(starts, told.first) - 1
-    end = bisect.bisect_left(starts, told.first + told.size, begin + 1)
-    stored = blocks[begin][0]
-    size = (blocks[end][0] if end < len(blocks) else blocks[-1][0] + MAX_BLOCK_BYTES) - stored
-    return msgspec.structs.replace(told, first=stored, size=size, skip=told.first - starts[begin], is_packed=True)
+
+    def block(number: int) -> tuple[int, int]:
+        stored, unpacked = struct.unpack_from("<QQ", gzi, 16 * number)
+        return stored, unpacked
+
+    blocks = range(len(gzi) // 16)
+    begin = bisect.bisect_right(blocks, told.first, key=lambda number: block(number)[1]) - 1
+    end = bisect.bisect_left(blocks, told.first + told.size, begin + 1, key=lambda number: block(number)[1])
+    stored, unpacked = block(begin)
+    size = (block(end)[0] if end < len(blocks) else block(len(blocks) - 1)[0] + MAX_BLOCK_BYTES) - stored
+    return msgspec.structs.replace(told, first=stored, size=size, skip=told.first - unpacked, is_packed=True)
