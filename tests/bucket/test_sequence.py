@@ -136,7 +136,7 @@ def test_a_region_has_the_letters_of_the_record_and_nothing_else(ws: epista.Work
     assert ws.sequence.fetch("EXP-12/odd.fa", "a:2-5") == letters[1:5]
 
 
-PACKED = gzip.compress(b">a\n" + "".join(random.Random(2).choices("ACGT", k=20_000)).encode())
+PACKED = gzip.compress(b">a\n" + "".join(random.Random(2).choices("ACGT", k=20_000)).encode(), mtime=0)
 
 
 @pytest.mark.parametrize(
@@ -148,6 +148,7 @@ PACKED = gzip.compress(b">a\n" + "".join(random.Random(2).choices("ACGT", k=20_0
         ("mac.fa", b">a\rACGT\r"),
         ("packed.fa", PACKED),
     ],
+    ids=["lying", "cut", "noise", "mac", "packed"],
 )
 def test_a_damaged_file_is_said_to_be_so(ws: epista.Workspace, key: str, data: bytes) -> None:
     ws.put(f"EXP-12/{key}", data)
