@@ -11,7 +11,8 @@ EXTRAS = {
     "excel": ["openpyxl>=3.1", "python-calamine>=0.3"],
     "flow": [],
     "sequence": ["biopython>=1.85"],
-    "singlecell": ["anndata>=0.12"],
+    "hdf5": ["h5py>=3.12"],
+    "singlecell": ["anndata>=0.12", "h5py>=3.12"],
     "image": ["numpy>=1.26", "pillow>=10.4"],
     # The engine reads nothing that its own pinned extension does not; both are replaced together, after a look at what is new.
     "sql": ["duckdb==1.5.5", "duckdb-extension-httpfs==1.5.5", "sqlglot>=30.30,<31"],

@@ -109,7 +109,7 @@ def completed(run: Run, monkeypatch: pytest.MonkeyPatch, *words: str) -> list[st
 
 
 def test_a_shell_completes_commands(alone: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert completed(alone, monkeypatch, "re") == ["restore"]
+    assert completed(alone, monkeypatch, "re") == ["reindex", "restore"]
 
 
 def test_a_shell_completes_keys_of_the_lab_that_is_named(alone: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -200,8 +200,9 @@ class _Connection:
         while piece := await upstream.read(_PIECE):
             if self._left is not None:
                 piece, self._left = piece[: self._left], self._left - len(piece)
-            self._writer.write(piece)
+            # Counted first: a client that has the last piece may ask at once.
             self._proxy.received += len(piece)
+            self._writer.write(piece)
             await self._writer.drain()
             if self._left is not None and self._left <= 0:
                 if self._is_stalling:

@@ -162,6 +162,7 @@ class Lab:
         self.manager = server.api()
         self.manager.ok(self.manager.post("/workspaces", name="other"))
         asset = self.manager.put("EXP-1/plate.csv", BYTES, meta={"a": 1}, tags=["qc"])
+        self.manager.put("EXP-1/genome.fa", b">chr1\nACGT\n")
         self.manager.put("EXP-1/gone.csv", b"gone")
         self.manager.ok(self.manager.post("~/delete", key="EXP-1/gone.csv"))
         self.manager.ok(self.manager.post("~/members", user="leaver", role="viewer"))

@@ -230,7 +230,6 @@ def test_gzip_is_looked_through(words: Words) -> None:
 
 
 def test_formats_without_words_are_left_alone(words: Words) -> None:
-    assert words(b">seq1\nACGT\n", "fasta") == ""
     assert words(b"words", "bytes") == ""
     assert words(b"words", "no such format") == ""
 
