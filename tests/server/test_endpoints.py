@@ -169,6 +169,9 @@ class Lab:
         self.manager.ok(self.manager.post("~/projects", name="mouse atlas"))
         # Names are read by the conventions of the workspace now, which a first search sees to.
         self.manager.ok(self.manager.get("~/experiments"))
+        # And words are current, so that the background has nothing to write down while a test looks.
+        while not self.manager.ok(self.manager.post("/lab/reindexing"))["is_done"]:
+            pass
         self.manager.upload(b"without a version")
         self.manager.upload(PARQUET)
         aside = {"batch": "0" * 32, "objects": [{"key": "EXP-1/batch.csv", "sha256": sha256(BYTES)}]}
