@@ -21,7 +21,7 @@ from epista.contract.errors import EpistaError, FormatError, UnreadableError, Va
 from epista.serializers.serializer import Serializer, require
 
 MAX_LINE_BYTES = 1 << 30
-"""How long a line may be; a chromosome on one line has a quarter of a gigabyte."""
+"""How long a line may be, its end included; a chromosome on one line has a quarter of a gigabyte."""
 
 MAX_DIGITS = 30
 """How long a number of a region may be, its commas included."""
@@ -81,6 +81,19 @@ class RaggedError(UnreadableError):
     code = "ragged"
 
 
+def lines(file: BinaryIO, *, limit: int = MAX_LINE_BYTES) -> Iterator[bytes]:
+    """
+    Read the lines of a file, with their ends.
+
+    Raises:
+        UnreadableError: one is longer than *limit* bytes, so that its rest would pass for the next.
+    """
+    while line := file.readline(limit):
+        if len(line) == limit and not line.endswith(b"\n") and file.read(1):
+            raise UnreadableError(f"a line is longer than {limit:,} bytes")
+        yield line
+
+
 def fasta(file: BinaryIO) -> Iterator[Record]:
     """
     Read FASTA. Lines that begin with ``;`` are comments, blanks within sequences are left out.
@@ -113,16 +126,16 @@ def fastq(file: BinaryIO) -> Iterator[Record]:
     Raises:
         UnreadableError: a record is cut or has not as many qualities as letters.
     """
-    lines = iter(_lines(file))
+    rows = iter(_lines(file))
     number = 0
-    for line in lines:
+    for line in rows:
         if not line.strip():
             continue
         number += 1
         if not line.startswith("@"):
             raise UnreadableError(f"no FASTQ file: record {number} does not begin with '@'")
         letters = []
-        for part in lines:
+        for part in rows:
             if part.startswith("+"):
                 break
             letters.append(part.strip())
@@ -131,7 +144,7 @@ def fastq(file: BinaryIO) -> Iterator[Record]:
         seq, marks = "".join(letters), ""
         # A line of qualities may begin with '@', so only their number tells where they end.
         while len(marks) < len(seq):
-            part = next(lines, None)  # type: ignore[assignment]
+            part = next(rows, None)  # type: ignore[assignment]
             if part is None:
                 raise UnreadableError(f"record {number} is cut: {len(marks):,} qualities for {len(seq):,} letters")
             marks += part.strip()
@@ -291,7 +304,7 @@ def _record(title: str, seq: str, quality: tuple[int, ...] | None = None) -> Rec
 
 def _lines(file: BinaryIO) -> Iterator[str]:
     mark = codecs.BOM_UTF8
-    while line := file.readline(MAX_LINE_BYTES):
+    for line in lines(file):
         yield line.removeprefix(mark).rstrip(b"\r\n").decode("utf-8", "replace")
         mark = b""
 

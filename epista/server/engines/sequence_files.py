@@ -10,7 +10,6 @@ import gzip
 import io
 import struct
 import zlib
-from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -68,16 +67,11 @@ def make(job: Job) -> Index:
 
 def _fai(file: Any) -> bytes:
     out = io.BytesIO()
-    for entry in sequences.index(_lines(file)):
+    for entry in sequences.index(sequences.lines(file)):
         out.write(("\t".join(map(str, entry)) + "\n").encode())
         if out.tell() > MAX_INDEX_BYTES:
             raise sequences.RaggedError("it has too many records for an index")
     return out.getvalue()
-
-
-def _lines(file: Any) -> Iterator[bytes]:
-    while line := file.readline(sequences.MAX_LINE_BYTES):
-        yield line
 
 
 def _gzi(file: Any) -> bytes | None:

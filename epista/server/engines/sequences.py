@@ -78,7 +78,8 @@ def located(index: Index, text: str, version: str, key: str) -> wire.Region:
 def _entry(fai: bytes, name: str) -> Entry | None:
     mark = name.encode() + b"\t"
     at = 0 if fai.startswith(mark) else fai.find(b"\n" + mark) + 1
-    if not mark.strip() or (at == 0 and not fai.startswith(mark)):
+    # A name is one word; of several, the first could be the name of a line and the next its numbers.
+    if mark.split() != [mark[:-1]] or (at == 0 and not fai.startswith(mark)):
         return None
     found, *numbers = fai[at : fai.index(b"\n", at)].decode().split("\t")
     length, offset, bases, width = map(int, numbers)
