@@ -103,9 +103,7 @@ class Reindexing:
         if wanted.again:
             self._all.catalog.write(lambda tx: self._forget(tx, chosen))
         step = self._step(chosen)
-        if step.format is not None or wanted.again:
-            details = {"format": step.format, "assets": step.assets, "again": wanted.again}
-            self._all.note(actor, audit.LAB, "words", details)
+        self._all.note(actor, audit.LAB, "words", {"format": step.format, "assets": step.assets, "again": wanted.again})
         return wire.Reindexed(format=step.format, assets=step.assets, is_done=step.is_done)
 
     def _forget(self, tx: Connection, chosen: Collection[str]) -> None:
