@@ -27,6 +27,7 @@ ENTRY_POINTS = "epista.namespaces"
 
 OURS = {
     "workspace.flow": "epista.client.flow:Flow",
+    "workspace.instruments": "epista.client.instruments:Instruments",
     "workspace.sequence": "epista.client.sequence:Sequence",
     "experiment.metadata": "epista.client.side_files:Metadata",
     "experiment.ecephys": "epista.client.ecephys:Ecephys",

@@ -40,6 +40,7 @@ VARIABLES = {
     "ENV_FILE": "a file of such variables, read below the real ones",
     "CACHE_DIR": "a folder in which what was read is kept, for the next time and for when the lab cannot be reached",
     "CACHE_BYTES": "how much may be kept there, such as 500MB or 20GiB; 10 GiB if not set",
+    "INSTRUMENTS_PYTHON": "a Python that has allotropy, if not the one in ~/.epista/instruments",
     "RECORD_CODE": "0 records neither script, cell nor git commit with what is made; else they are, where they are found",
     "PROGRESS": "1 shows progress, 0 does not; else only on a terminal or in a notebook",
 }
@@ -51,6 +52,8 @@ SECRETS = tuple(prefix + name for prefix in PREFIXES for name in ("TOKEN", "PAT"
 CREDENTIALS = "~/.epista/credentials.json"
 """Where the credentials are kept unless a variable says otherwise."""
 
+
+_PYTHON = "INSTRUMENTS_PYTHON"
 
 CACHE_BYTES = 10 * 1024**3
 """How much may be kept in a cache unless a variable says otherwise."""
@@ -190,6 +193,12 @@ def credentials_file(environ: Mapping[str, str]) -> Path:
     """Return where the credentials are kept."""
     named = next((source.values["CREDENTIALS"] for source in _sources(environ) if "CREDENTIALS" in source.values), CREDENTIALS)
     return Path(named).expanduser()
+
+
+def instruments_python(environ: Mapping[str, str]) -> Path | None:
+    """Return the interpreter that is named for reading exports of instruments, if one is."""
+    named = next((source.values[_PYTHON] for source in _sources(environ) if _PYTHON in source.values), None)
+    return None if named is None else Path(named).expanduser().absolute()
 
 
 def is_url(location: str) -> bool:

@@ -23,6 +23,7 @@ from epista.client.session import Session
 
 if TYPE_CHECKING:
     from epista.client.flow import Flow
+    from epista.client.instruments import Instruments
     from epista.client.sequence import Sequence
 
 
@@ -78,6 +79,7 @@ class Workspace(Session):
 
     if TYPE_CHECKING:  # the namespaces that `_namespaces.OURS` lists
         flow: Flow
+        instruments: Instruments
         sequence: Sequence
 
     def __dir__(self) -> list[str]:

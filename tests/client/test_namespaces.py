@@ -109,7 +109,8 @@ def test_a_copy_of_a_host_makes_its_own(ws: Workspace) -> None:
 
 def test_an_asset_has_namespaces_and_they_are_no_part_of_it(http_ws: Workspace) -> None:
     register_namespace("mine", fresh(), on="asset")
-    asset = http_ws.put("a.txt", "x")
+    http_ws.put("a.txt", "x")
+    asset = http_ws.get("a.txt")
 
     assert asset.mine.host is asset
     assert asset.mine is asset.mine

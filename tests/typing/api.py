@@ -11,6 +11,7 @@ from typing import Any, assert_type
 import epista
 from epista.client.assets import Hits, Level
 from epista.client.flow import Flow
+from epista.client.instruments import Instruments
 from epista.client.lineage import Lineage
 from epista.client.links import Link
 from epista.client.listings import Listing
@@ -51,6 +52,7 @@ assert_type(ws.assets(kind="FLOW", tags=["qc"])[:2], list[epista.AssetRef])
 assert_type(ws.get("a"), epista.Asset)
 assert_type(ws.get("a").workspace, epista.Session)
 assert_type(ws.flow, Flow)
+assert_type(ws.instruments, Instruments)
 assert_type(ws.get(ws.get("a")).meta, dict[str, Any])
 assert_type(ws.link("a", seconds=60), Link)
 assert_type(ws.lineage("a", direction="up", depth=2), Lineage)
