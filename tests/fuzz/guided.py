@@ -1,0 +1,260 @@
+"""
+Coverage-guided fuzzing of what reads users' bytes on the server and is written in Python: ``python -m tests.fuzz.guided``.
+
+Needs atheris (https://github.com/google/atheris, 3.0), which tells which new paths an input takes and mutates those further. Each
+target runs in a process of its own, with limits on the time of one input, on memory, and on all of it. Only Epista's own errors
+may come out; what else does is printed as bytes, to be pasted into a regression test, and the exit code is 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from pathlib import Path
+
+INPUT_SECONDS = 10
+"""How long one input may take; libFuzzer watches it."""
+
+MEMORY_MIB = 1024
+"""How much memory a target may take, atheris included."""
+
+INPUT_BYTES = 16 * 1024
+"""How long an input grows."""
+
+Target = Callable[[bytes], object]
+
+
+def main() -> int:
+    """Run targets one after the other; return the exit code."""
+    if sys.argv[1:2] == ["--child"]:
+        _fuzz(sys.argv[2], sys.argv[3:])
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=int, default=60, help="how long each target runs")
+    parser.add_argument("targets", nargs="*", help=f"of {', '.join(NAMES)}; all of them if none is given")
+    given = parser.parse_args()
+    if unknown := sorted(set(given.targets) - set(NAMES)):
+        parser.error(f"no target {', '.join(unknown)}")
+    return 1 if [name for name in given.targets or NAMES if not _run(name, given.seconds)] else 0
+
+
+def _run(name: str, seconds: int) -> bool:
+    """Run a target in a child; return whether nothing was found."""
+    with tempfile.TemporaryDirectory(prefix="epista-fuzz-") as folder:
+        corpus, found = Path(folder) / "corpus", Path(folder) / "found"
+        corpus.mkdir()
+        found.mkdir()
+        for number, seed in enumerate(seeds(name)):
+            (corpus / str(number)).write_bytes(seed[:INPUT_BYTES])
+        limits = (f"-timeout={INPUT_SECONDS}", f"-rss_limit_mb={MEMORY_MIB}", f"-max_len={INPUT_BYTES}")
+        done = subprocess.run(
+            [
+                *(sys.executable, "-m", "tests.fuzz.guided", "--child", name),
+                *(f"-max_total_time={seconds}", *limits),
+                *(f"-artifact_prefix={found}/", "-print_final_stats=1", "-verbosity=0", str(corpus)),
+            ],
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=seconds + 20 * INPUT_SECONDS,
+        )
+        said = [line for line in (done.stdout + done.stderr).splitlines() if not line.startswith("INFO: ")]
+        runs = next((line.split()[-1] for line in said if "number_of_executed_units" in line), "?")
+        print(f"{name}: {runs} inputs, {len(list(corpus.iterdir()))} kept{', FOUND' * bool(done.returncode)}", flush=True)
+        if done.returncode:
+            print("\n".join(said[-60:]))
+            for path in sorted(found.iterdir()):
+                print(f"{path.name}: {path.read_bytes()!r}")
+        return not done.returncode
+
+
+def _fuzz(name: str, rest: list[str]) -> None:
+    """Be the child; does not return."""
+    import atheris
+
+    with atheris.instrument_imports(include=["epista"], enable_loader_override=False):
+        target = targets()[name]
+        # What it imports when it is first used is followed too.
+        for seed in seeds(name):
+            tried(target, seed)
+    atheris.Setup([sys.argv[0], *rest], lambda data: tried(target, data))
+    atheris.Fuzz()
+
+
+def tried(target: Target, data: bytes) -> None:
+    """Give *data* to a target; an error of our own is an answer."""
+    from epista.contract.errors import EpistaError
+
+    with suppress(EpistaError):
+        target(data)
+
+
+_WORDS = ("text", "html", "json", "csv", "ipynb", "svg", "fcs", "fasta", "fastq", "genbank")
+_SHOWN = ("text", "json", "jsonl", "csv", "ipynb", "fcs", "fasta", "fastq", "npy", "zip")
+_TEXTS: Mapping[str, tuple[str, ...]] = {
+    "names": (
+        "ecephys_676909_2023-12-13_13-43-40_sorted_2024-03-01_10-00-00",
+        "sub-01_ses-02_task-rest_bold",
+        "1234567890_2023-12-13 x",
+    ),
+    "convention": (
+        '[[tokens]]\nfield = "subject_id"\nform = "digits"\nlength = [4, 8]\n[[tokens]]\nfield = "date"\nform = "YYYY-MM-DD"\n',
+        '{"tokens": [{"text": "plate"}, {"field": "number", "form": "digits", "lead": "P", "optional": true}]}',
+    ),
+    "search": ('kind:FLOW -tag:old "two words" meta.dose:>=0.5 created:2024-01..2024-02 (a OR b*)',),
+    "keys": ("EXP-12/raw/plate 1.csv", "a/../b", "é/\u0301"),
+    "times": ("2023-12-13 13:43:40.5", "20231213134340", "2023-12"),
+    "metadata": ('{"a": {"b": [1, 2.5, null, "x"]}, "n": 1e300}',),
+    "cursor": ("W3RydWUsIDEsIDdd", "W2ZhbHNlLCAxLCA3XQ"),
+    "region": ("chr1:1,001-2,000", "chr1", "HLA-A*01:01:01:01"),
+    "link": ("sk_1.ws_2.vr_3.tk_4.1700000000.c2lnbmF0dXJl",),
+    "sql": (
+        'WITH a AS (SELECT x, count(*) n FROM counts GROUP BY x) SELECT * EXCLUDE (n) FROM a JOIN "plate@3" USING (x)',
+        "SELECT x FROM counts QUALIFY row_number() OVER (PARTITION BY x ORDER BY y DESC) = 1 UNION ALL VALUES (1), (NULL)",
+        "SELECT * FROM read_csv('/etc/passwd')",
+    ),
+}
+NAMES = (
+    *("fcs", "fasta", "fastq", "index", "bgzip", "table", "frames", "messages", "headers"),
+    *_TEXTS,
+    *(f"words-{format}" for format in _WORDS),
+    *(f"preview-{format}" for format in _SHOWN),
+)
+"""Of the targets."""
+
+
+def targets() -> Mapping[str, Target]:
+    """Return what is fuzzed: functions of bytes, which may raise Epista's own errors and nothing else."""
+    from starlette.datastructures import Headers
+
+    from epista import naming
+    from epista.contract import frames, keys, metadata, times
+    from epista.contract.endpoints import ENDPOINTS
+    from epista.naming import declared, registry
+    from epista.serializers import fcs, sequences, text_tables
+    from epista.server.access import links
+    from epista.server.engines import extractors, preview_files, sequence_files
+    from epista.server.engines.sources import Job
+    from epista.server.routes import conditions, decode
+    from epista.server.services import binding
+    from epista.server.stores.search import attributes, dates, grammar, index
+
+    path = Path(tempfile.mkdtemp(prefix="epista-fuzz-")) / "file"
+
+    def job(format: str, data: bytes, *, gzipped: bool = False) -> Job:
+        path.write_bytes(data)
+        return Job(path=os.fsencode(path), offset=0, size=len(data), format=format, gzipped=gzipped, options={})
+
+    def convention(text: str) -> None:
+        found = registry.conventions({"own": declared.Declared(declared.declaration(text))})
+        for name in ("plate_P1", "mouse-1234_2023-12-13", text[:200]):
+            found.explain(name)
+
+    def headers(data: bytes) -> None:
+        sent = Headers(raw=[(name, data) for name in (b"range", b"if-range", b"if-match", b"if-none-match")])
+        for one in (sent, Headers(raw=[(b"range", data)])):
+            conditions.answer("GET", one, tag='"a"', size=100)
+
+    def searched(text: str) -> None:
+        grammar.parse(text)
+        dates.span(text)
+
+    def described(text: str) -> None:
+        document = json.loads(text)
+        if isinstance(document, dict):
+            metadata.check(document)
+            attributes.rows(document)
+            attributes.tokens(document)
+
+    def named(text: str) -> None:
+        naming.explain(text)
+        naming.find_all(text)
+
+    of_text: dict[str, Callable[[str], object]] = {
+        "names": named,
+        "convention": convention,
+        "search": searched,
+        "keys": keys.normalise,
+        "times": times.span,
+        "metadata": _suppressing(described, ValueError, RecursionError),
+        "cursor": lambda text: index.position(text, ranked=True),
+        "region": sequences.region,
+        "link": links.read,
+        "sql": lambda text: binding.bind(text, lambda name: str(name)),
+    }
+    return {
+        "fcs": fcs.read,
+        "fasta": lambda data: list(sequences.fasta(io.BytesIO(data))),
+        "fastq": lambda data: list(sequences.fastq(io.BytesIO(data))),
+        "index": lambda data: list(sequences.index(sequences.lines(io.BytesIO(data)))),
+        "bgzip": lambda data: sequence_files.make(job("fasta", data, gzipped=True)),
+        "table": lambda data: text_tables.read(data, sep=None),
+        "frames": frames.parse,
+        "messages": lambda data: decode.from_json(ENDPOINTS[data[0] % len(ENDPOINTS)], {}, data[1:]) if data else None,
+        "headers": headers,
+        **{name: _decoded(target) for name, target in of_text.items()},
+        **{f"words-{format}": _about(lambda data, format: extractors.extract(job(format, data)), format) for format in _WORDS},
+        **{f"preview-{format}": _about(lambda data, format: preview_files.show(job(format, data)), format) for format in _SHOWN},
+    }
+
+
+def _decoded(target: Callable[[str], object]) -> Target:
+    # What arrives in JSON may have halves of characters.
+    return lambda data: target(data.decode("utf-8", "surrogatepass") if _is_text(data) else data.decode("latin-1"))
+
+
+def _is_text(data: bytes) -> bool:
+    try:
+        data.decode("utf-8", "surrogatepass")
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _about(target: Callable[[bytes, str], object], format: str) -> Target:
+    return lambda data: target(data, format)
+
+
+def _suppressing(target: Callable[[str], object], *errors: type[Exception]) -> Callable[[str], object]:
+    def quiet(text: str) -> None:
+        with suppress(*errors):
+            target(text)
+
+    return quiet
+
+
+def seeds(name: str) -> Iterable[bytes]:
+    """Return what a target is given to begin with."""
+    from epista.contract import frames
+    from tests.fuzz import test_parsers
+    from tests.server.test_sequence_faults import block
+
+    if name in _TEXTS:
+        return [text.encode() for text in _TEXTS[name]]
+    if name == "frames":
+        return [frames.frame([("0" * 64, b"abc"), ("1" * 64, b"")])]
+    if name == "messages":
+        asked = {
+            "workspace": "lab",
+            "key": "a",
+            "sql": "SELECT 1",
+            "objects": [{"key": "a", "sha256": "0" * 64}],
+            "meta": {"a": [1]},
+        }
+        return [bytes([number]) + json.dumps(asked).encode() for number in range(0, 90, 10)]
+    if name == "headers":
+        return [b"bytes=0-9", b"bytes=-5", b'"a", W/"b"', b"*"]
+    if name == "bgzip":
+        return [block(b">a one\nACGT\n") + block(b"")]
+    format = {"index": "fasta", "table": "csv"}.get(name, name.partition("-")[2] or name)
+    return [test_parsers.seeds()[format]]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
