@@ -51,6 +51,7 @@ if TYPE_CHECKING:
         UnavailableError,
         UnreachableError,
         UnreadableError,
+        UnreadableImageError,
         UnrecognizedNameError,
         ValidationError,
     )
@@ -97,6 +98,7 @@ _WHERE = {
     "QueryCancelledError": "epista.contract.errors",
     "FormatError": "epista.contract.errors",
     "UnreadableError": "epista.contract.errors",
+    "UnreadableImageError": "epista.contract.errors",
     "MissingExtraError": "epista.contract.errors",
     "NamespaceError": "epista.contract.errors",
     "AuthenticationError": "epista.contract.errors",
@@ -162,6 +164,7 @@ __all__ = [
     "QueryCancelledError",
     "FormatError",
     "UnreadableError",
+    "UnreadableImageError",
     "MissingExtraError",
     "NamespaceError",
     "AuthenticationError",

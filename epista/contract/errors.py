@@ -15,6 +15,7 @@ Every error that a user of Epista can meet, on either end of the wire.
     │   └── QueryCancelledError              somebody ended it
     ├── FormatError(TypeError)               this object does not fit this format
     ├── UnreadableError(ValueError)          these bytes are not what their format says
+    │   └── UnreadableImageError             an image, or a part of it, cannot be read
     ├── MissingExtraError(ImportError)       an optional package is not installed
     ├── NamespaceError(RuntimeError)         a namespace cannot be made: a fault of whoever wrote it
     ├── AuthenticationError(PermissionError) no token, or one that is expired, revoked or unknown
@@ -192,6 +193,13 @@ class UnreadableError(EpistaError, ValueError):
     """These bytes are not what their format says they are."""
 
     code = "unreadable"
+    status = 422
+
+
+class UnreadableImageError(UnreadableError):
+    """An image cannot be read; where it is a part of it, ``details`` has its ``scene``, ``level``, ``plane`` and ``tile``."""
+
+    code = "unreadable_image"
     status = 422
 
 

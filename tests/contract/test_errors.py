@@ -24,6 +24,7 @@ CODES = {
     "query_cancelled": 409,
     "format": 422,
     "unreadable": 422,
+    "unreadable_image": 422,
     "missing_extra": 501,
     "namespace": 500,
     "unauthenticated": 401,

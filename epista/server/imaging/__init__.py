@@ -1,0 +1,1 @@
+"""Images: from the bytes of a blob to regions of pixels. Knows files and pixels, never keys or people."""
