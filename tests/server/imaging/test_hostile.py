@@ -141,7 +141,7 @@ def test_fewer_offsets_than_tiles() -> None:
     [
         (8, zlib.compress(bytes(50_000_000))),
         (50000, imagecodecs.zstd_encode(bytes(50_000_000))),
-        (32773, imagecodecs.packbits_encode(bytes(50_000_000))),
+        (32773, b"\x81\0" * 400_000),
     ],
     ids=["zlib", "zstd", "packbits"],
 )
@@ -195,9 +195,9 @@ def test_a_damaged_tile_is_an_error_and_its_neighbours_read(tmp_path: Path, comp
     with tifffile.TiffFile(path) as file:
         page = file.pages.first
         offset, size = page.dataoffsets[1], page.databytecounts[1]
-        at = data.index(struct.pack("<I", size), page.tags[325].valueoffset)
+        tag = page.tags[325]
     # Half as long, as if the rest had never been written.
-    data[at : at + 4] = struct.pack("<I", size // 2)
+    struct.pack_into("<2H" if tag.dtype == 3 else "<2I", data, tag.valueoffset, page.databytecounts[0], size // 2)
     if compression == "jpeg":
         data[offset + size // 2 : offset + size] = bytes(size - size // 2)
 
@@ -278,7 +278,7 @@ def test_an_ome_tiff_of_several_files_is_refused_with_their_names() -> None:
 
 
 def test_an_ome_tiff_whose_xml_is_in_another_file_is_refused_with_its_name() -> None:
-    with pytest.raises(UnreadableImageError, match="in 1 file: 'whole.companion.ome'"):
+    with pytest.raises(UnreadableImageError, match=r"in 1 file: 'whole\.companion\.ome'"):
         opened(ome_tiff(body='<BinaryOnly MetadataFile="whole.companion.ome" UUID="urn:uuid:1"/>'))
 
 
