@@ -26,6 +26,7 @@ ENTRY_POINTS = "epista.namespaces"
 """The entry point group of plug-ins; its names read ``workspace.flow`` or ``experiment.ecephys``."""
 
 OURS = {
+    "workspace.array": "epista.client.arrays:Arrays",
     "workspace.flow": "epista.client.flow:Flow",
     "workspace.instruments": "epista.client.instruments:Instruments",
     "workspace.sequence": "epista.client.sequence:Sequence",

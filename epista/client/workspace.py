@@ -22,6 +22,7 @@ from epista.client import usage as _usage
 from epista.client.session import Session
 
 if TYPE_CHECKING:
+    from epista.client.arrays import Arrays
     from epista.client.flow import Flow
     from epista.client.instruments import Instruments
     from epista.client.sequence import Sequence
@@ -78,6 +79,7 @@ class Workspace(Session):
     usage = _usage.get
 
     if TYPE_CHECKING:  # the namespaces that `_namespaces.OURS` lists
+        array: Arrays
         flow: Flow
         instruments: Instruments
         sequence: Sequence

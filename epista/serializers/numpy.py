@@ -1,18 +1,78 @@
 """
-numpy arrays: ``.npy`` for one, ``.npz`` for a dict of them. Source: numpy's NEP 1.
+numpy arrays: ``.npy`` for one, ``.npz`` for a dict of them. Source: numpy's NEP 1, format versions 1 to 3.
 
 Dtype, shape and memory order are kept. Object arrays are pickles, so they are neither written nor read.
 """
 
 from __future__ import annotations
 
+import ast
 import io
+import math
 import zipfile
-from typing import Any
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 from epista.contract.errors import FormatError, TooLargeError, UnreadableError
 from epista.serializers import wrapping
 from epista.serializers.serializer import Serializer, is_a
+
+if TYPE_CHECKING:
+    import numpy as np
+
+MAGIC = b"\x93NUMPY"
+
+PICKLES = "pickles run what their author wrote, and are never read"
+
+MAX_HEADER_BYTES = 64 * 1024
+"""How long the header of a file may be; one of a plain array has a hundred bytes."""
+
+
+class Head(NamedTuple):
+    """What stands before the values of an array."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    is_fortran: bool
+    """Whether the first index changes fastest."""
+    start: int
+    """Where the values begin, in bytes."""
+
+    @property
+    def size_bytes(self) -> int:
+        """Of the values."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
+
+def read_head(file: BinaryIO) -> Head:
+    """
+    Read what stands before the values.
+
+    Raises:
+        UnreadableError: it is no ``.npy``, or its values are Python objects, which are pickles.
+    """
+    import numpy as np
+
+    magic = file.read(8)
+    if magic[:6] != MAGIC or magic[6:] not in (b"\1\0", b"\2\0", b"\3\0"):
+        raise UnreadableError("no array: it does not begin as an .npy file does")
+    width = 2 if magic[6] == 1 else 4
+    size = int.from_bytes(file.read(width), "little")
+    if size > MAX_HEADER_BYTES:
+        raise UnreadableError(f"no array: a header of {size:,} bytes")
+    try:
+        told = ast.literal_eval(file.read(size).decode("utf-8" if magic[6] == 3 else "latin-1"))
+        shape, is_fortran = told["shape"], told["fortran_order"]
+        dtype = np.lib.format.descr_to_dtype(told["descr"])
+    except (ValueError, SyntaxError, TypeError, KeyError, AttributeError, IndexError, RecursionError, MemoryError) as error:
+        raise UnreadableError("no array: its header cannot be read") from error
+    is_shape = isinstance(shape, tuple) and all(type(length) is int and length >= 0 for length in shape)
+    if not is_shape or not isinstance(is_fortran, bool):
+        raise UnreadableError("no array: its header tells of no shape")
+    if dtype.hasobject:
+        raise UnreadableError(
+            "it holds Python objects, which are pickles, and those are never read: they run what their author wrote"
+        )
+    return Head(shape, dtype, is_fortran, 8 + width + size)
 
 
 def write(obj: Any) -> bytes:
@@ -29,14 +89,24 @@ def read(data: bytes) -> Any:
     """Read one array."""
     import numpy as np
 
-    stream = io.BytesIO(data)
+    head = read_head(io.BytesIO(data))
+    # Before anything is set aside for it: a header may tell of any size.
+    if head.size_bytes != len(data) - head.start:
+        raise UnreadableError(
+            f"its header tells of {head.size_bytes:,} bytes of values, and there are {len(data) - head.start:,}"
+        )
+    return shaped(np.frombuffer(bytearray(data[head.start :]), np.uint8), head)
+
+
+def shaped(values: Any, head: Head) -> Any:
+    """Return bytes as the array that *head* tells of."""
+    import numpy as np
+
     try:
-        array = np.lib.format.read_array(stream, allow_pickle=False)
-    except (ValueError, EOFError, TypeError, OverflowError, MemoryError) as error:
+        # Not `view`, nor `frombuffer`: items may have no bytes.
+        return np.ndarray(head.shape, head.dtype, values, order="F" if head.is_fortran else "C")
+    except (ValueError, TypeError) as error:
         raise UnreadableError(f"no array: {error}") from error
-    if stream.read(1):
-        raise UnreadableError("there are bytes after the array")
-    return array
 
 
 def write_dict(obj: Any) -> bytes:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from epista.contract.errors import FormatError, UnreadableError
+from epista.serializers import zarr_stores
 from epista.serializers.numpy import check_unpacked_size
 from epista.serializers.serializer import Serializer, is_a, require
 
@@ -50,7 +51,7 @@ def read_zarr(data: bytes) -> Any:
             file.flush()
             store = storage.ZipStore(file.name, mode="r")
             try:
-                return anndata.read_zarr(store)
+                return anndata.read_zarr(zarr_stores.guarded(store))
             finally:
                 store.close()
     except (zipfile.BadZipFile, *_FAULTS) as error:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, assert_type
 
 import epista
+from epista.client.arrays import Arrays
 from epista.client.assets import Hits, Level
 from epista.client.flow import Flow
 from epista.client.instruments import Instruments
@@ -51,6 +52,7 @@ assert_type(ws.search("cells").total, int)
 assert_type(ws.assets(kind="FLOW", tags=["qc"])[:2], list[epista.AssetRef])
 assert_type(ws.get("a"), epista.Asset)
 assert_type(ws.get("a").workspace, epista.Session)
+assert_type(ws.array, Arrays)
 assert_type(ws.flow, Flow)
 assert_type(ws.instruments, Instruments)
 assert_type(ws.get(ws.get("a")).meta, dict[str, Any])
