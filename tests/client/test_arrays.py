@@ -125,8 +125,7 @@ def test_indexing_is_that_of_numpy(array: Any, is_fortran: bool, key: Any) -> No
 
     found = lazy[key]
 
-    assert found.dtype == expected.dtype
-    assert np.array_equal(found, expected)
+    assert (found.dtype, found.shape, found.tobytes()) == (expected.dtype, expected.shape, expected.tobytes())
 
 
 def test_an_array_without_axes_is_one_value() -> None:
