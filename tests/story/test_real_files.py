@@ -66,3 +66,41 @@ def test_the_receipts_of_real_files_agree_with_their_list_of_sources(ws: epista.
 
     assert len(listed) >= 5
     assert {name: (receipts[name].size_bytes, (receipts[name].sha256 or "")[:16]) for name in listed} == listed
+
+
+READ_AS = {
+    "agilent_gen5": "Experiment File Path",
+    "appbio_quantstudio__": "* Block Type = 96-Well Block (0.2mL)",
+    "appbio_quantstudio_designandanalysis": {"Results", "Amplification Data"},
+    "beckman_vi_cell_blu": (10, 33),
+    "beckman_vi_cell_xr": (38, 27),
+    # A table below a preamble, at which nothing is guessed: text it is.
+    "luminex_xponent": epista.UnreadableError,
+    # In UTF-16.
+    "moldev_softmax_pro": "##BLOCKS= 4",
+    "thermo_fisher_nanodrop_eight": "Serial Number:",
+    "thermo_fisher_qubit4__thermo_fisher_qubit4_example_1": (2, 17),
+    "thermo_fisher_qubit4__thermo_fisher_qubit4_example_2": (2, 17),
+}
+"""What exports of instruments are read as: text with these words, sheets of these names, a table of this shape, or nothing."""
+
+
+@pytest.mark.real_data
+def test_real_exports_of_instruments_are_text_or_tables_or_refused(ws: epista.Workspace, files: Path) -> None:
+    for path in sorted((files / "vendor").glob("*__*")):
+        [expected] = [found for begin, found in READ_AS.items() if path.name.startswith(begin)]
+        asset = ws.put_file(f"EXP-1/{path.name}", path)
+        if expected is epista.UnreadableError:
+            with pytest.raises(epista.UnreadableError, match="line 2 has 2 cells, the first has 4"):
+                ws(asset)
+            expected = "xPONENT"
+            found = ws(asset, format="text")
+        else:
+            found = ws(asset)
+        match expected:
+            case str():
+                assert expected in found
+            case set():
+                assert expected <= set(found)
+            case _:
+                assert found.shape == expected
