@@ -222,7 +222,7 @@ def _folder(here: Session, experiment: str | None, experiment_id: str | None, fo
         return ""
     if "/" in chosen:
         raise InvalidKeyError(f"the experiment is the first folder of a key, so it has no '/': {chosen!r}")
-    return f"{keys.normalise(chosen)}/{folder}/"
+    return f"{here.experiment_called(keys.normalise(chosen))}/{folder}/"
 
 
 def _figure(fig: Any, format: str | None, options: dict[str, Any]) -> _Made:

@@ -253,7 +253,9 @@ def target(here: Session, ref: str | wire.AssetRef) -> str:
     if isinstance(ref, wire.AssetRef):
         return ref.key
     key = grammar.normalise(ref)
-    return key if "/" in key or here.experiment_name is None else grammar.normalise(f"{here.experiment_name}/{key}")
+    if "/" in key or here.experiment_name is None:
+        return key
+    return grammar.normalise(f"{here.experiment_called(here.experiment_name)}/{key}")
 
 
 def whole(here: Session, found: wire.AssetRef | wire.Version) -> wire.AssetRef | wire.Version:

@@ -722,7 +722,7 @@ def _refuse_folder(key: Ref, hint: str) -> None:
 def folder_for(here: Session, prefix: str) -> str:
     """Return the folder that *prefix* means when something is written; nothing is the active experiment."""
     if prefix == "":
-        return f"{here.experiment_name}/" if here.experiment_name else ""
+        return f"{here.experiment_called(here.experiment_name)}/" if here.experiment_name else ""
     return _folder_path(prefix)
 
 

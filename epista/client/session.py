@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 from epista.client import embedded, namespaces, offline, settings
 from epista.client.provenance import Provenance
 from epista.client.transfer.cache import Cache
-from epista.contract.errors import NotFoundError, SettingsError
+from epista.contract.errors import AmbiguousNameError, ForbiddenError, NotFoundError, SettingsError
+from epista.contract.experiments import Experiment, ResolveExperiment
 from epista.contract.workspaces import ListWorkspaces, Workspaces
 
 if TYPE_CHECKING:
@@ -61,6 +62,7 @@ class Session:
         self._show_progress = found.show_progress
         self._provenance = Provenance(records_code=found.records_code)
         self._choosing = threading.Lock()
+        self._experiments: dict[str, str] = {}
         with contextlib.ExitStack() as undo:
             lab = embedded.start(found.location, os.environ) if found.is_folder else None
             if lab:
@@ -134,6 +136,20 @@ class Session:
     def experiment_name(self) -> str | None:
         """The active experiment, where keys without a folder are written and first looked up."""
         return self._experiment
+
+    def experiment_called(self, called: str) -> str:
+        """Return the name of the experiment that is meant where something is written: the one of that number, else *called*."""
+        with self._choosing:
+            if called in self._experiments:
+                return self._experiments[called]
+        try:
+            found = self._wire.call("experiments.resolve", ResolveExperiment(workspace=self.name, ref=called), reply=Experiment)
+            meant = found.name if found.number == called else called
+        except (NotFoundError, AmbiguousNameError, ForbiddenError):
+            meant = called  # the name of a new one, or one that this token may write and not read
+        with self._choosing:
+            self._experiments[called] = meant
+        return meant
 
     @property
     def notebook(self) -> str | None:

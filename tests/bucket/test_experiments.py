@@ -6,6 +6,7 @@ import copy
 from collections.abc import Callable
 from datetime import date, datetime, timedelta
 
+import pandas as pd
 import pytest
 
 import epista
@@ -33,6 +34,21 @@ def recorded(ws: epista.Workspace) -> epista.Workspace:
 def names(found: object) -> list[str]:
     assert isinstance(found, Listing)
     return [one.name for one in found]
+
+
+def test_the_active_experiment_may_be_named_by_its_number(ws: epista.Workspace) -> None:
+    ws.create_experiment("Dose response", number="EXP-2026-0001")
+    with epista.Workspace(ws.location, token=_token(ws), workspace=ws.name, experiment="EXP-2026-0001") as there:
+        made = there.put("b.txt", "x")
+        published = there.publish_table(pd.DataFrame({"a": [1]}), "Summary")
+
+        assert (made.key, published.asset.experiment) == ("Dose response/b.txt", "Dose response")
+        assert there("b.txt") == "x"
+    assert ws.publish_table(pd.DataFrame({"a": [1]}), "T", experiment="EXP-2026-0001").asset.experiment == "Dose response"
+
+
+def _token(ws: epista.Workspace) -> str | None:
+    return None if ws.is_embedded else ws.wire._token.current()  # type: ignore[union-attr]
 
 
 def test_an_experiment_is_described_and_found_by_name_number_id_and_path(ws: epista.Workspace) -> None:
