@@ -9,10 +9,12 @@ from __future__ import annotations
 import ast
 import io
 import math
+import struct
 import zipfile
+import zlib
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
-from epista.contract.errors import FormatError, TooLargeError, UnreadableError
+from epista.contract.errors import EpistaError, FormatError, TooLargeError, UnreadableError
 from epista.serializers import wrapping
 from epista.serializers.serializer import Serializer, is_a
 
@@ -127,7 +129,10 @@ def read_dict(data: bytes) -> dict[str, Any]:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             check_unpacked_size(archive)
             return {info.filename.removesuffix(".npy"): read(archive.read(info)) for info in archive.infolist()}
-    except zipfile.BadZipFile as error:
+    except EpistaError:
+        raise
+    # Of a damaged directory zipfile says many things: a place before the file, a way of packing that nobody knows, a password.
+    except (zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError, RuntimeError, IndexError, struct.error) as error:
         raise UnreadableError(f"no zip of arrays: {error}") from error
 
 

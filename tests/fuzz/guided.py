@@ -3,27 +3,34 @@ Coverage-guided fuzzing of what reads users' bytes on the server and is written 
 
 Needs atheris (https://github.com/google/atheris, 3.0), which tells which new paths an input takes and mutates those further. Each
 target runs in a process of its own, with limits on the time of one input, on memory, and on all of it. Only Epista's own errors
-may come out; what else does is printed as bytes, to be pasted into a regression test, and the exit code is 1.
+may come out; what else does is printed as bytes, to be pasted into a regression test, and the exit code is 1. What targets begin
+with is made here; the beginnings of real files join in where they are.
 """
 
 from __future__ import annotations
 
 import argparse
+import base64
 import io
 import json
+import logging
 import os
+import resource
 import subprocess
 import sys
 import tempfile
+import zipfile
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
+
+import msgspec
 
 INPUT_SECONDS = 10
 """How long one input may take; libFuzzer watches it."""
 
 MEMORY_MIB = 1024
-"""How much memory a target may take, atheris included."""
+"""How much memory a target may take at any moment, atheris included."""
 
 INPUT_BYTES = 16 * 1024
 """How long an input grows."""
@@ -78,12 +85,19 @@ def _fuzz(name: str, rest: list[str]) -> None:
     """Be the child; does not return."""
     import atheris
 
+    logging.disable()
     with atheris.instrument_imports(include=["epista"], enable_loader_override=False):
         target = targets()[name]
         # What it imports when it is first used is followed too.
         for seed in seeds(name):
             tried(target, seed)
-    atheris.Setup([sys.argv[0], *rest], lambda data: tried(target, data))
+
+    def one(data: bytes) -> None:
+        tried(target, data)
+        # The most there ever was: libFuzzer looks once a second, and would miss what is soon given back.
+        assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < MEMORY_MIB * 1024, "it took more memory than it may"
+
+    atheris.Setup([sys.argv[0], *rest], one)
     atheris.Fuzz()
 
 
@@ -111,7 +125,14 @@ _TEXTS: Mapping[str, tuple[str, ...]] = {
     "keys": ("EXP-12/raw/plate 1.csv", "a/../b", "é/\u0301"),
     "times": ("2023-12-13 13:43:40.5", "20231213134340", "2023-12"),
     "metadata": ('{"a": {"b": [1, 2.5, null, "x"]}, "n": 1e300}',),
-    "cursor": ("W3RydWUsIDEsIDdd", "W2ZhbHNlLCAxLCA3XQ"),
+    "cursor": ("[true, 1, 7]", "[false, 1, 7]"),
+    "ome": (
+        '<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06"><Image Name="a"><Pixels DimensionOrder="XYZCT" '
+        'SizeX="4" SizeY="4" SizeZ="1" SizeC="1" SizeT="1" Type="uint8" PhysicalSizeX="0.5"><Channel Name="DAPI" Color="-1"/>'
+        '<TiffData IFD="0"><UUID FileName="a.tif">urn:uuid:1</UUID></TiffData></Pixels></Image></OME>',
+    ),
+    "zarr": ('{"zarr_format": 2, "compressor": {"id": "blosc", "cname": "lz4"}, "filters": [{"id": "delta"}], "shape": [2]}',),
+    "schema": ('{"type": "object", "properties": {"a": {"type": "number", "minimum": 1}, "b": {"$ref": "#/properties/a"}}}',),
     "region": ("chr1:1,001-2,000", "chr1", "HLA-A*01:01:01:01"),
     "link": ("sk_1.ws_2.vr_3.tk_4.1700000000.c2lnbmF0dXJl",),
     "sql": (
@@ -119,9 +140,13 @@ _TEXTS: Mapping[str, tuple[str, ...]] = {
         "SELECT x FROM counts QUALIFY row_number() OVER (PARTITION BY x ORDER BY y DESC) = 1 UNION ALL VALUES (1), (NULL)",
         "SELECT * FROM read_csv('/etc/passwd')",
     ),
+    "spark": (
+        "SELECT date_diff('day', y, now()) / 2, round(avg(x), 2)::INT, list(x ORDER BY y) FROM counts GROUP BY ALL LIMIT 5",
+        "SELECT regexp_replace(y, 'a', 'b', 'g'), x % 3, x[1:2], substring(y, -2) FROM counts WHERE y LIKE 'a%' ESCAPE '!'",
+    ),
 }
 NAMES = (
-    *("fcs", "fasta", "fastq", "index", "bgzip", "table", "frames", "messages", "headers"),
+    *("fcs", "fasta", "fastq", "index", "bgzip", "table", "image", "npy", "npz", "frames", "messages", "headers"),
     *_TEXTS,
     *(f"words-{format}" for format in _WORDS),
     *(f"preview-{format}" for format in _SHOWN),
@@ -137,13 +162,15 @@ def targets() -> Mapping[str, Target]:
     from epista.contract import frames, keys, metadata, times
     from epista.contract.endpoints import ENDPOINTS
     from epista.naming import declared, registry
-    from epista.serializers import fcs, sequences, text_tables
+    from epista.serializers import fcs, numpy, sequences, text_tables, zarr_stores
     from epista.server.access import links
-    from epista.server.engines import extractors, preview_files, sequence_files
+    from epista.server.engines import extractors, plans, preview_files, schemas, sequence_files, spark_sql
     from epista.server.engines.sources import Job
+    from epista.server.imaging import image, ome
     from epista.server.routes import conditions, decode
     from epista.server.services import binding
     from epista.server.stores.search import attributes, dates, grammar, index
+    from tests.server.imaging.makers import Memory
 
     path = Path(tempfile.mkdtemp(prefix="epista-fuzz-")) / "file"
 
@@ -176,6 +203,29 @@ def targets() -> Mapping[str, Target]:
         naming.explain(text)
         naming.find_all(text)
 
+    # Both as a child does it.
+    def words(data: bytes, format: str) -> bytes:
+        return msgspec.msgpack.encode(extractors.extract(job(format, data)))
+
+    def preview(data: bytes, format: str) -> bytes:
+        return msgspec.msgpack.encode(preview_files.show(job(format, data)))
+
+    def seen(data: bytes) -> None:
+        opened = image.open_image(Memory(data))
+        for scene, one in enumerate(opened.index.scenes[:3]):
+            for level in range(min(len(one.levels), 3)):
+                opened.read_region(0, 0, 256, 256, level=level, scene=scene, channels=[0], z=one.size_z - 1)
+
+    def said_to_spark(sql: str) -> None:
+        bound = binding.bind(sql, str, engine="spark")
+        columns = (plans.Column(name="x", type="int64"), plans.Column(name="y", type="string"))
+        tables = tuple(plans.BoundTable(internal=name, version="vr_1", files=(), schema=columns) for name in bound.tables)
+        spark_sql.translate(plans.Plan(ast=bound.ast, tables=tables, limits=plans.Limits()))
+
+    def ruled(text: str) -> None:
+        json.loads(text)
+        schemas.check(schemas.Job(schemas=[text], documents=[]))
+
     of_text: dict[str, Callable[[str], object]] = {
         "names": named,
         "convention": convention,
@@ -183,10 +233,14 @@ def targets() -> Mapping[str, Target]:
         "keys": keys.normalise,
         "times": times.span,
         "metadata": _suppressing(described, ValueError, RecursionError),
-        "cursor": lambda text: index.position(text, ranked=True),
+        "cursor": lambda text: index.position(base64.urlsafe_b64encode(text.encode("utf-8", "replace")).decode(), ranked=True),
+        "ome": ome.read,
+        "zarr": lambda text: zarr_stores.refuse_pickles(text.encode("utf-8", "replace")),
+        "schema": _suppressing(ruled, ValueError, RecursionError),
         "region": sequences.region,
         "link": links.read,
-        "sql": lambda text: binding.bind(text, lambda name: str(name)),
+        "sql": lambda text: binding.bind(text, str),
+        "spark": said_to_spark,
     }
     return {
         "fcs": fcs.read,
@@ -195,12 +249,15 @@ def targets() -> Mapping[str, Target]:
         "index": lambda data: list(sequences.index(sequences.lines(io.BytesIO(data)))),
         "bgzip": lambda data: sequence_files.make(job("fasta", data, gzipped=True)),
         "table": lambda data: text_tables.read(data, sep=None),
+        "image": seen,
+        "npy": numpy.read,
+        "npz": numpy.read_dict,
         "frames": frames.parse,
         "messages": lambda data: decode.from_json(ENDPOINTS[data[0] % len(ENDPOINTS)], {}, data[1:]) if data else None,
         "headers": headers,
         **{name: _decoded(target) for name, target in of_text.items()},
-        **{f"words-{format}": _about(lambda data, format: extractors.extract(job(format, data)), format) for format in _WORDS},
-        **{f"preview-{format}": _about(lambda data, format: preview_files.show(job(format, data)), format) for format in _SHOWN},
+        **{f"words-{format}": _about(words, format) for format in _WORDS},
+        **{f"preview-{format}": _about(preview, format) for format in _SHOWN},
     }
 
 
@@ -231,8 +288,10 @@ def _suppressing(target: Callable[[str], object], *errors: type[Exception]) -> C
 
 def seeds(name: str) -> Iterable[bytes]:
     """Return what a target is given to begin with."""
-    from epista.contract import frames
+    from epista.contract import formats, frames
+    from epista.contract.endpoints import ENDPOINTS
     from tests.fuzz import test_parsers
+    from tests.server.imaging.test_hostile import made, ome_tiff, tags
     from tests.server.test_sequence_faults import block
 
     if name in _TEXTS:
@@ -247,13 +306,30 @@ def seeds(name: str) -> Iterable[bytes]:
             "objects": [{"key": "a", "sha256": "0" * 64}],
             "meta": {"a": [1]},
         }
-        return [bytes([number]) + json.dumps(asked).encode() for number in range(0, 90, 10)]
+        return [bytes([number]) + json.dumps(asked).encode() for number in range(len(ENDPOINTS))]
     if name == "headers":
         return [b"bytes=0-9", b"bytes=-5", b'"a", W/"b"', b"*"]
     if name == "bgzip":
         return [block(b">a one\nACGT\n") + block(b"")]
-    format = {"index": "fasta", "table": "csv"}.get(name, name.partition("-")[2] or name)
-    return [test_parsers.seeds()[format]]
+    made_here = test_parsers.seeds()
+    if name == "npz":
+        return [numpy_zip(made_here["npy"])]
+    format = {"index": "fasta", "table": "csv", "image": "tiff"}.get(name, name.partition("-")[2] or name)
+    found = [made_here[format]]
+    if name == "image":
+        found += [ome_tiff(), made(tags(32, 32, offsets=[8, 9, 10, 11], sizes=[1] * 4, tile=16), data=b"abcd")]
+    kinds = {path: formats.of_key(path.name) for path in sorted(test_parsers.REAL.rglob("*")) if path.is_file()}
+    of_format = [path for path, row in kinds.items() if row is not None and row.name.removeprefix("ome-") == format]
+    # Of large ones the beginning, which is where most formats say what they are.
+    return found + [path.read_bytes()[:INPUT_BYTES] for path in of_format]
+
+
+def numpy_zip(array: bytes) -> bytes:
+    """Return a file of one array with a name."""
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as archive:
+        archive.writestr("a.npy", array)
+    return out.getvalue()
 
 
 if __name__ == "__main__":

@@ -398,6 +398,28 @@ def test_a_decompression_bomb_stops(monkeypatch: pytest.MonkeyPatch) -> None:
         deserialize("x.npz", archive.getvalue())
 
 
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        (b"PK\5\6", (16, 0x7FFFFFFF)),
+        (b"PK\1\2", (10, 77)),
+        (b"PK\1\2", (8, 1)),
+        (b"PK\1\2", (42, 0x7FFFFFFF)),
+        (b"PK\3\4", (30, 0)),
+    ],
+    ids=["directory", "packing", "password", "place", "name"],
+)
+def test_a_damaged_zip_of_arrays_is_no_zip_of_arrays(field: bytes, value: tuple[int, int]) -> None:
+    archive = io.BytesIO()
+    np.savez_compressed(archive, a=np.zeros(100))
+    damaged = bytearray(archive.getvalue())
+    at = damaged.index(field) + value[0]
+    damaged[at : at + 4] = value[1].to_bytes(4, "little")
+
+    with pytest.raises(UnreadableError, match="no zip of arrays"):
+        deserialize("x.npz", bytes(damaged))
+
+
 # --- Never unpickled
 
 

@@ -195,6 +195,10 @@ def _checked(tree: exp.Query, names: set[str], engine: str) -> exp.Query:
         if engine == "duckdb":
             return tree
         typed = parse_one(printed, dialect="duckdb")
+        # Made of texts here, as in date_diff('day', ...), and printed without quotes.
+        for word in typed.find_all(exp.Var):
+            if not grammar.WORD.fullmatch(word.name):
+                raise QueryRefusedError(f"{word.name[:100]!r} is no part of a date or time", hint="such as 'day' or 'month'")
         _only(parse_one(typed.sql(engine, unsupported_level=ErrorLevel.RAISE), dialect=engine), names)
     except (SqlglotError, QuerySyntaxError):
         raise QueryRefusedError("the query has a form that cannot be handed to the engine") from None

@@ -18,7 +18,7 @@ from sqlglot.errors import ParseError, TokenError
 from sqlglot.parsers.duckdb import DuckDBParser
 from sqlglot.tokenizer_core import TokenType
 
-from epista.contract.errors import QueryError, QueryRefusedError, QuerySyntaxError
+from epista.contract.errors import EpistaError, QueryError, QueryRefusedError, QuerySyntaxError
 from epista.contract.queries import MAX_SQL_BYTES
 from epista.server.services.functions import FUNCTIONS, TABLE_FUNCTIONS
 
@@ -243,8 +243,11 @@ _IDENTIFIERS: dict[type[exp.Expr], str] = {
 }
 """Where nothing but a name may stand: sqlglot reads ``counts@3`` as ``counts AS $3``."""
 
+WORD = re.compile(r"[A-Za-z_]+")
+"""What an `exp.Var` must be, since it is printed without quotes."""
+
 _PRINTED_AS_IS: dict[type[exp.Expr], re.Pattern[str]] = {
-    exp.Var: re.compile(r"[A-Za-z_]+"),
+    exp.Var: WORD,
     exp.Placeholder: re.compile(r"[0-9]+|[A-Za-z_][A-Za-z0-9_]*"),
     exp.HexString: re.compile(r"[0-9A-Fa-f]+"),
 }
@@ -384,7 +387,9 @@ def _parse(sql: str) -> exp.Expr:
         raise unreadable("a quote or a comment does not end", sql, int(told_at[1]) if told_at else 0) from None
     except RecursionError:
         raise too_deep(sql, 0) from None
-    except (AttributeError, IndexError, KeyError, TypeError):
+    except EpistaError:
+        raise
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError):
         # Some texts that are no SQL make the parser stumble before it says so.
         raise unreadable("cannot read the SQL", sql, 0, _ONLY_SELECT) from None
     if not trees:

@@ -246,3 +246,10 @@ def test_a_function_that_spark_has_not_is_refused_for_spark_alone() -> None:
     assert "duckdb" in (unknown.value.hint or "")
     with pytest.raises(QueryRefusedError):
         bind("SELECT java_method('java.lang.System', 'getenv')", str, engine="spark")
+
+
+@pytest.mark.parametrize("unit", ["", "h?our", "day, (SELECT 1)", ",,"], ids=["empty", "damaged", "query", "commas"])
+def test_what_spark_would_read_without_quotes_is_a_word(unit: str) -> None:
+    assert bind("SELECT date_diff('day', a, b) FROM counts", str, engine="spark")
+    with pytest.raises(QueryRefusedError, match="is no part of a date or time"):
+        bind(f"SELECT date_diff('{unit}', a, b) FROM counts", str, engine="spark")
