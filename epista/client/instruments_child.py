@@ -1,47 +1,82 @@
 """
-Reads one export with allotropy, as a program of its own: ``python instruments_child.py REPLY [FILE VENDOR]``.
+Reads one export with allotropy, as a program of its own: ``python instruments_child.py REPLY [FILE VENDOR TIMEZONE LOCALE]``.
 
 Runs in an environment that has allotropy and not Epista, so it imports nothing of ours. Without a file it lists the vendors.
 """
 
 from __future__ import annotations
 
+import contextlib
+import difflib
 import json
 import sys
 import warnings
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 MEMORY_BYTES = 4 * 1024**3
 """Address space; an export of a plate reader takes a twentieth of that."""
 
-REPLY_BYTES = 1024**3
+REPLY_BYTES = 256 * 1024**2
 """How large what is made of a file may be."""
 
 
-def main(into: str, path: str = "", vendor: str = "") -> None:
-    """Write to *into* what was found in the file *path*, as JSON."""
+def main(into: str, path: str = "", vendor: str = "", timezone: str = "", locale: str = "") -> None:
+    """Write to *into* what was found in the file *path*, as JSON; what is not said is an empty string."""
     _restrict()
     warnings.simplefilter("ignore")
     from allotropy.allotrope.converter import unstructure
     from allotropy.parser_factory import Vendor
-    from allotropy.to_allotrope import allotrope_model_from_file, vendor_from_file
+    from allotropy.to_allotrope import allotrope_model_from_file
 
     if not path:
         _reply(into, {"vendors": {one.value: one.display_name for one in Vendor}})
         return
-    known = {one.value for one in Vendor}
+    known = [one.value for one in Vendor]
     if vendor and vendor not in known:
-        _reply(into, {"error": f"no vendor is called {vendor!r}"})
+        near = [one for one in known if vendor in one][:3] or difflib.get_close_matches(vendor, known, 3)
+        _reply(into, {"wrong": f"no vendor is called {vendor!r}" + (f"; nearest: {', '.join(near)}" if near else "")})
         return
     try:
-        found = Vendor(vendor) if vendor else vendor_from_file(path)
-        document = unstructure(allotrope_model_from_file(path, found))
-    except Exception as error:  # noqa: BLE001 - its parsers raise whatever a line that they do not expect leads to
-        first = (str(error).strip().splitlines() or [""])[0]
-        _reply(into, {"error": f"{type(error).__name__}: {first}"[:500]})
+        zone = ZoneInfo(timezone or "UTC")
+    except (KeyError, ValueError, OSError):
+        _reply(into, {"wrong": f"no time zone is called {timezone!r}; they are called as in 'Europe/Berlin'"})
         return
-    _reply(into, {"vendor": found.value, "document": document})
+    documents: dict[str, Any] = {}
+    refused = ""
+    for name in [vendor] if vendor else _looks(path):
+        try:
+            model = allotrope_model_from_file(path, Vendor(name), default_timezone=zone, locale=locale or None)
+            documents[name] = unstructure(model)
+        except Exception as error:  # noqa: BLE001 - its parsers raise whatever a line that they do not expect leads to
+            first = (str(error).strip().splitlines() or [""])[0]
+            refused = f"as an export of {name}: {type(error).__name__}: {first}"[:500]
+    if len(documents) == 1:
+        [(name, document)] = documents.items()
+        _reply(into, {"vendor": name, "document": document})
+    elif documents:
+        _reply(into, {"several": sorted(documents)})
+    else:
+        _reply(into, {"error": refused or "it looks like an export of no vendor that allotropy knows"})
+
+
+def _looks(path: str) -> list[str]:
+    """
+    Return the vendors whose exports look like it, by its ending and what stands in it.
+
+    allotropy's own search takes the first of several, and where nothing looks like it, whoever's parser does not fail.
+    """
+    from allotropy.named_file_contents import NamedFileContents
+    from allotropy.parser_factory import Vendor
+
+    found = []
+    for vendor in Vendor:
+        with Path(path).open("rb") as file, contextlib.suppress(Exception):
+            contents = NamedFileContents(file, path)
+            if contents.extension in vendor.supported_extensions and vendor.get_parser().sniff(contents):
+                found.append(vendor.value)
+    return found
 
 
 def _reply(into: str, said: dict[str, Any]) -> None:

@@ -24,7 +24,8 @@ MAX_DEPTH = 30
 
 _NO_UNITS = ("", "(unitless)", "#")
 _NUMBERS = {"NaN": float("nan"), "+Infinity": float("inf"), "-Infinity": float("-inf")}
-_IDENTIFIER = "measurement identifier"
+# Drawn by lot at each reading; calculated values refer to them.
+_IDENTIFIERS = ("measurement identifier", "analyte identifier")
 # Of the copy that was read, not of the export.
 _PLACES = ("UNC path", "ASM file identifier", "file name", "data system instance identifier")
 
@@ -52,8 +53,8 @@ def measurements(document: Mapping[str, Any], *, vendor: str) -> pd.DataFrame:
     rows = [row for measured in _measured(technique) for row in measured]
     left_out = sorted({name for row in rows for name in row.pop(_CUBES, ())})
     for row in rows:
-        # Drawn by lot at each reading.
-        row.pop(_IDENTIFIER, None)
+        for name in _IDENTIFIERS:
+            row.pop(name, None)
     table = pd.DataFrame(rows)
     for name in table.columns:
         if str(name).endswith(" time"):
@@ -80,7 +81,9 @@ def calculated(document: Mapping[str, Any], *, vendor: str) -> pd.DataFrame:
     # By the identifier of what they come from: the rows of a measurement, or those of other calculated values.
     numbers: dict[str, set[int]] = {}
     for number, row in enumerate(row for measured in _measured(technique) for row in measured):
-        numbers.setdefault(str(row.get(_IDENTIFIER)), set()).add(number)
+        for name in _IDENTIFIERS:
+            if name in row:
+                numbers.setdefault(str(row[name]), set()).add(number)
 
     def reached(names: list[str], depth: int = 0) -> set[int]:
         if depth > MAX_DEPTH:
@@ -150,6 +153,8 @@ def _flat(node: Mapping[str, Any], depth: int = 0) -> list[Cells]:
             isinstance(value, Mapping) and set(value) & {"value"} and not any(isinstance(v, dict | list) for v in value.values())
         ):
             number, unit = _quantity(value)
+            # allotropy calls every absorbance mAU, and converts none: what is said to be 3.3 mAU is an optical density of 3.3.
+            unit = "" if unit == "mAU" and name.endswith("absorbance") else unit
             _extend(rows, {f"{name} ({unit})" if unit else name: number}, name)
         elif isinstance(value, Mapping):
             rows = _joined(rows, _flat(value, depth + 1), name)

@@ -47,7 +47,7 @@ def made(name: str, result: Any, *sources: str, identifier: str = "") -> dict[st
 def test_a_measurement_is_a_row_with_units_and_what_is_said_of_the_run() -> None:
     well = {"sample document": {"sample identifier": "STD1", "location identifier": "A1"}, "measurement identifier": "by lot"}
     told = document(
-        {**well, "absorbance": value(3.3), "count": value(96, "#"), "ratio": value(0.5, "(unitless)")},
+        {**well, "absorbance": value(3.3), "height": value(4), "count": value(96, "#"), "ratio": value(0.5, "(unitless)")},
         run={"measurement time": "2022-10-10T21:00:04+02:00"},
     )
 
@@ -59,7 +59,8 @@ def test_a_measurement_is_a_row_with_units_and_what_is_said_of_the_run() -> None
             "measurement time": pd.Timestamp("2022-10-10T19:00:04Z"),
             "sample identifier": "STD1",
             "location identifier": "A1",
-            "absorbance (mAU)": 3.3,
+            "absorbance": 3.3,
+            "height (mAU)": 4,
             "count": 96,
             "ratio": 0.5,
         }
