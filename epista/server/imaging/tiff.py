@@ -482,7 +482,8 @@ class Tiff:
             raise _unreadable(at, tile, "lies beyond the end of the file, which is cut")
         if size > MAX_TILE_BYTES:
             raise _unreadable(at, tile, f"has {size:,} bytes; {MAX_TILE_BYTES:,} are the most")
-        return offset, size
+        # An empty tile lies nowhere, whatever the file says.
+        return (offset, size) if size else (0, 0)
 
     def _decoded(
         self, at: Where, scene: Scene, level: Level, tiles: Sequence[tuple[tuple[int, int, int], tuple[int, int]]]

@@ -240,6 +240,14 @@ def test_what_nobody_can_decode_is_named(more: dict[str, int], problem: str) -> 
         image.read_region(0, 0, 1, 1)
 
 
+def test_an_empty_tile_is_empty_wherever_the_file_says_that_it_lies() -> None:
+    source = Memory(made(tags(4, 4, offsets=[2**31], sizes=[0], tile=16)))
+    image = open_image(source)
+
+    assert image.read_region(0, 0, 4, 4).tolist() == [[0] * 4] * 4
+    assert source.ranges[-1] == (0, 0)
+
+
 def ome(body: str, *, head: str = "", sizes: str = 'SizeX="4" SizeY="4" SizeZ="1" SizeC="1" SizeT="1"') -> bytes:
     """Return an OME-TIFF of 4 x 4 pixels with this XML."""
     text = (
