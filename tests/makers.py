@@ -9,6 +9,7 @@ from typing import Any
 
 import requests
 
+from epista.contract.images import TILES
 from epista.contract.scopes import SCOPES
 from epista.server.stores import moments
 
@@ -34,11 +35,12 @@ class Api:
         self.workspace = workspace
 
     def call(self, method: str, path: str, *, headers: dict[str, str] | None = None, **given: Any) -> requests.Response:
-        """Send a request; *path* is below the API, or begins with ``~`` and is below the workspace."""
+        """Send a request; *path* is below the API, or one of tiles, or begins with ``~`` and is below the workspace."""
         if path.startswith("~"):
             path = f"/workspaces/{self.workspace}{path[1:]}"
         sent = ({"Authorization": f"Bearer {self.token}"} if self.token else {}) | (headers or {})
-        return requests.request(method, self.url + API + path, headers=sent, timeout=60, **given)
+        below = "" if path.startswith(TILES + "/") else API
+        return requests.request(method, self.url + below + path, headers=sent, timeout=60, **given)
 
     def get(self, path: str, **params: Any) -> requests.Response:
         return self.call("GET", path, params=params)

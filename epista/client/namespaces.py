@@ -28,6 +28,7 @@ ENTRY_POINTS = "epista.namespaces"
 OURS = {
     "workspace.array": "epista.client.arrays:Arrays",
     "workspace.flow": "epista.client.flow:Flow",
+    "workspace.image": "epista.client.image:Images",
     "workspace.instruments": "epista.client.instruments:Instruments",
     "workspace.sequence": "epista.client.sequence:Sequence",
     "experiment.metadata": "epista.client.side_files:Metadata",

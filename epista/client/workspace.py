@@ -24,6 +24,7 @@ from epista.client.session import Session
 if TYPE_CHECKING:
     from epista.client.arrays import Arrays
     from epista.client.flow import Flow
+    from epista.client.image import Images
     from epista.client.instruments import Instruments
     from epista.client.sequence import Sequence
 
@@ -81,6 +82,7 @@ class Workspace(Session):
     if TYPE_CHECKING:  # the namespaces that `_namespaces.OURS` lists
         array: Arrays
         flow: Flow
+        image: Images
         instruments: Instruments
         sequence: Sequence
 

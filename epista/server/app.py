@@ -26,20 +26,22 @@ from starlette.routing import BaseRoute, Route
 from epista.contract.endpoints import BY_NAME, ENDPOINTS
 from epista.contract.errors import EpistaError, InvalidRequestError, MissingExtraError, NotFoundError, SettingsError
 from epista.server.config import Config, LinkRoot
-from epista.server.engines import duckdb
+from epista.server.engines import duckdb, images
 from epista.server.engines.extraction import Extractor
+from epista.server.engines.images import ImageReader
 from epista.server.engines.plans import Engine, Limits
 from epista.server.engines.previews import Previewer
 from epista.server.engines.schema_checks import SchemaChecks
 from epista.server.engines.sequences import Indexer
 from epista.server.engines.tables import TableFiles
-from epista.server.routes import problems, status
+from epista.server.routes import problems, status, tiles
 from epista.server.routes.dispatch import Door, JsonRoute
 from epista.server.routes.frames import BatchCommit, FrameDownload, FrameUpload
 from epista.server.routes.limits import RateLimit
 from epista.server.routes.metrics import Metrics
 from epista.server.routes.queries import QueryStream, too_many
 from epista.server.routes.requests import Requests
+from epista.server.routes.tiles import Tiles
 from epista.server.routes.transfers import Download, KeyStream, LinkDownload, PartUpload, Upload
 from epista.server.routes.turns import SLOW_THREADS, Turns
 from epista.server.services.appends import Appends
@@ -49,6 +51,7 @@ from epista.server.services.batches import Batches
 from epista.server.services.conventions import Conventions
 from epista.server.services.experiments import Experiments
 from epista.server.services.frames import Frames
+from epista.server.services.images import Images
 from epista.server.services.lab import Lab
 from epista.server.services.lineage import Lineage
 from epista.server.services.linked import Linked
@@ -91,6 +94,7 @@ def create_app(config: Config, *, owner: Owner | None = None, clock: moments.Clo
     linked = Linked(resources, batches)
     frames = Frames(resources, objects, batches)
     links = Links(resources, tokens)
+    looking = Images(resources, tokens)
     uploads = Uploads(resources, objects)
     engines = engines_of(config)
     queries = Queries(resources, Tables(resources), engines, limits_of(config))
@@ -112,6 +116,7 @@ def create_app(config: Config, *, owner: Owner | None = None, clock: moments.Clo
         "queries": queries,
         "lineage": Lineage(resources),
         "previews": Previews(resources),
+        "images": looking,
         "sequences": Sequences(resources),
         "audit": Audit(resources),
         "lab": Lab(resources, folder),
@@ -127,6 +132,7 @@ def create_app(config: Config, *, owner: Owner | None = None, clock: moments.Clo
         slow_threads=CapacityLimiter(SLOW_THREADS),
         streams=Turns(config.max_streams),
     )
+    looks = CapacityLimiter(tiles.THREADS)
     raw = {
         "objects.upload": Upload(BY_NAME["objects.upload"], door, objects),
         "objects.content": Download(BY_NAME["objects.content"], door, objects.content, blobs),
@@ -134,6 +140,8 @@ def create_app(config: Config, *, owner: Owner | None = None, clock: moments.Clo
         "links.open": LinkDownload(BY_NAME["links.open"], door, links, blobs),
         "frames.send": FrameUpload(BY_NAME["frames.send"], door, frames),
         "batches.commit": BatchCommit(BY_NAME["batches.commit"], door, batches),
+        "images.region": Tiles(BY_NAME["images.region"], door, looking.maker, looking.region, looks),
+        "images.thumbnail": Tiles(BY_NAME["images.thumbnail"], door, looking.maker, looking.thumbnail, looks),
         "frames.read": FrameDownload(BY_NAME["frames.read"], door, frames),
         "queries.run": QueryStream(BY_NAME["queries.run"], door, queries, turns_of(config)),
         "assets.keys": KeyStream(BY_NAME["assets.keys"], door, assets),
@@ -172,6 +180,8 @@ def create_app(config: Config, *, owner: Owner | None = None, clock: moments.Clo
             resources.table_files.close()
             resources.previewer.close()
             resources.indexer.close()
+            if resources.images is not None:
+                resources.images.close()
             catalog.close()
 
     app = Starlette(
@@ -202,6 +212,7 @@ def resources_of(config: Config, clock: moments.Clock) -> Resources:
         table_cache=TableCache(Path(config.lab) / "tables", config.table_cache_bytes),
         previewer=Previewer(timeout_seconds=config.extract_timeout_seconds),
         indexer=Indexer(timeout_seconds=config.table_seconds),
+        images=ImageReader() if all(map(importlib.util.find_spec, images.PACKAGES)) else None,
         clock=clock,
         trail=Trail(catalog),
     )

@@ -9,6 +9,7 @@ import pytest
 
 from epista.contract import messages
 from epista.contract.endpoints import API, BY_NAME, ENDPOINTS, Endpoint
+from epista.contract.images import TILES
 from epista.contract.openapi import path_fields
 from epista.contract.scopes import SCOPES
 from epista.server.services.appends import Appends
@@ -18,6 +19,7 @@ from epista.server.services.batches import Batches
 from epista.server.services.conventions import Conventions
 from epista.server.services.experiments import Experiments
 from epista.server.services.frames import Frames
+from epista.server.services.images import Images
 from epista.server.services.lab import Lab
 from epista.server.services.lineage import Lineage
 from epista.server.services.linked import Linked
@@ -41,6 +43,7 @@ SERVICES: dict[str, type] = {
     "conventions": Conventions,
     "experiments": Experiments,
     "frames": Frames,
+    "images": Images,
     "lab": Lab,
     "lineage": Lineage,
     "previews": Previews,
@@ -72,7 +75,7 @@ def test_names_and_addresses_are_unique() -> None:
 
 @every_row
 def test_the_fields_of_the_path_are_fields_of_the_request(row: Endpoint) -> None:
-    assert row.path.startswith(API + "/")
+    assert row.path.startswith((API + "/", TILES + "/"))
     assert set(path_fields(row)) <= set(row.request.__struct_fields__)
     assert "workspace" not in row.request.__struct_fields__ or "workspace" in path_fields(row) or row.name == "tokens.create"
 

@@ -7,6 +7,7 @@ test.
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 import sqlite3
@@ -17,8 +18,10 @@ from typing import Any
 from urllib.parse import quote
 
 import msgspec
+import numpy as np
 import pytest
 import requests
+import tifffile
 
 from epista import serializers
 from epista.contract import frames
@@ -33,6 +36,9 @@ from tests.makers import Api, Server, sha256
 
 BYTES = b"well,count\nA1,17\n"
 PARQUET = serializers.serialize("rows.parquet", [{"well": "A1", "count": 17}]).data
+
+TIFF = io.BytesIO()
+tifffile.imwrite(TIFF, np.zeros((8, 8), np.uint8))
 
 EXAMPLES: dict[str, dict[str, Any]] = {
     "tokens.who": {},
@@ -111,6 +117,11 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     "uploads.take_part": {"upload": "UPLOAD", "number": 1, "crc32": 0},
     "uploads.complete": {"upload": "UPLOAD"},
     "uploads.abort": {"upload": "UPLOAD"},
+    "images.open": {"ref": "EXP-1/cells.tif"},
+    "images.renew": {"token": "TILES"},
+    "images.info": {"token": "TILES"},
+    "images.region": {"token": "TILES", "x": 0, "y": 0, "width": 4, "height": 4},
+    "images.thumbnail": {"token": "TILES", "max_px": 4},
     "links.create": {"version": "VERSION"},
     "links.open": {"link": "LINK", "name": "plate.csv"},
     "reindexing.get": {},
@@ -163,6 +174,7 @@ class Lab:
         self.manager.ok(self.manager.post("/workspaces", name="other"))
         asset = self.manager.put("EXP-1/plate.csv", BYTES, meta={"a": 1}, tags=["qc"])
         self.manager.put("EXP-1/genome.fa", b">chr1\nACGT\n")
+        self.manager.put("EXP-1/cells.tif", TIFF.getvalue())
         self.manager.put("EXP-1/gone.csv", b"gone")
         self.manager.ok(self.manager.post("~/delete", key="EXP-1/gone.csv"))
         self.manager.ok(self.manager.post("~/members", user="leaver", role="viewer"))
@@ -180,12 +192,14 @@ class Lab:
         token = self.manager.ok(self.manager.post("/tokens", name="to revoke"))["token"]["id"]
         backup = str(server.folder.parent / "backup")
         link = self.manager.ok(self.manager.post("~/links", version=asset["version"]))["url"].split("/")[-2]
+        tiles = self.manager.ok(self.manager.post("~/tiles", ref="EXP-1/cells.tif"))["token"]
         upload = self.manager.ok(self.manager.post("~/uploads", size_bytes=len(BYTES)))["id"]
         self.manager.ok(self.manager.call("PUT", f"~/uploads/{upload}/parts/1", data=BYTES))
         query = self.manager.call("POST", "~/queries", json={"sql": "SELECT * FROM plate"}).headers["Epista-Query"]
         self._names = {
             "QUERY": query,
             "LINK": link,
+            "TILES": tiles,
             "UPLOAD": upload,
             "TOKEN": token,
             "VERSION": asset["version"],
@@ -368,7 +382,7 @@ def test_a_malformed_body_is_refused(row: Endpoint, lab: Lab, unchanged: None) -
 @names([row for row in ENDPOINTS if row.request.__struct_fields__ and row.raw != "up"])
 def test_a_field_of_the_wrong_type_is_refused(row: Endpoint, lab: Lab, unchanged: None) -> None:
     for field in row.request.__struct_fields__:
-        if field in path_fields(row) or (row.method in ("GET", "DELETE") and (field == "tags" or _is_text(row, field))):
+        if field in path_fields(row) or (row.method in ("GET", "DELETE") and (field in ("tags", "channels") or _is_text(row, field))):
             continue
         wrong: Any = {"is": "wrong"} if row.method in ("POST", "PUT") and field not in ("meta", "params", "as_of") else "wrong"
         assert problem(lab.request(row, lab.manager, **{field: wrong}))[0] == 400, field

@@ -1,26 +1,20 @@
 """
-Signed links: what a link says, and the signature that makes it true.
+Signed links: what a link says.
 
-A link names one version, the token it was made with and the moment it ends, and is signed with HMAC-SHA256 (RFC 2104). It is
-an authority to ask, not a decision: who may is asked again when it is used.
+A link names one version, the token it was made with and the moment it ends. It is an authority to ask, not a decision: who may
+is asked again when it is used.
 """
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import hmac
 import re
-import secrets
 from typing import NamedTuple
 
-KEY_BYTES = 32
-"""The size of the secret of a signing key."""
+from epista.server.access import signatures
 
 _LINK = re.compile(r"(\w+)\.(\w+)\.(\w+)\.(\w*)\.(\d{1,15})\.[\w-]+", re.ASCII)
 
-# What is signed besides: another use of the same key, or another verb, could never pass for a link.
-_PURPOSE = b"epista link 1, GET and HEAD\0"
+_PURPOSE = b"epista link 1, GET and HEAD"
 
 
 class Ticket(NamedTuple):
@@ -38,15 +32,9 @@ class Ticket(NamedTuple):
     """When it ends, in seconds since 1970."""
 
 
-def fresh_key() -> bytes:
-    """Return the secret of a new signing key."""
-    return secrets.token_bytes(KEY_BYTES)
-
-
 def sign(ticket: Ticket, secret: bytes) -> str:
     """Return *ticket* as the text of a link, all of whose characters may stand in an address."""
-    said = ".".join(map(str, ticket))
-    return f"{said}.{_signature(said, secret)}"
+    return signatures.sign(".".join(map(str, ticket)), secret, _PURPOSE)
 
 
 def read(link: str) -> Ticket | None:
@@ -56,11 +44,5 @@ def read(link: str) -> Ticket | None:
 
 
 def is_signed(link: str, secret: bytes) -> bool:
-    """Whether *link* was signed with *secret*, found out in a time that tells nothing."""
-    said, _, signature = link.rpartition(".")
-    return hmac.compare_digest(_signature(said, secret).encode(), signature.encode(errors="replace"))
-
-
-def _signature(said: str, secret: bytes) -> str:
-    digest = hmac.digest(secret, _PURPOSE + said.encode(errors="replace"), hashlib.sha256)
-    return base64.urlsafe_b64encode(digest).decode().rstrip("=")
+    """Whether *link* was signed with *secret*."""
+    return signatures.is_signed(link, secret, _PURPOSE)

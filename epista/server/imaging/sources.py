@@ -55,7 +55,10 @@ class File:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self._file = io.FileIO(path, "rb")
-        self.size = os.fstat(self._file.fileno()).st_size
+        found = os.fstat(self._file.fileno())
+        self.size = found.st_size
+        self.stamp = found.st_ino, found.st_size, found.st_mtime_ns
+        """Another one means another file, or other bytes."""
         self._handles = threading.local()
 
     def read(self, ranges: Sequence[tuple[int, int]]) -> list[bytes]:

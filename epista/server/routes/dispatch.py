@@ -93,7 +93,8 @@ class JsonRoute:
             self._door.limit.take(request.client.host if request.client else "unknown")
             body = await read_body(request, _STRANGERS_BYTES, config.body_timeout_seconds)
             asked = self._decode(request, body)
-            return await run_in_threadpool(self._method, secret, asked, known)
+            threads = self._door.slow_threads if self._row.name in SLOW else None
+            return await to_thread.run_sync(self._method, secret, asked, known, limiter=threads)
         if self._row.method == "GET" and self._row.name not in SLOW:
             return await run_in_threadpool(self._read, known, secret, request)
         actor = await run_in_threadpool(self._door.admit, known, secret)

@@ -18,6 +18,7 @@ from epista.contract.errors import EpistaError, UnavailableError
 SLOW = frozenset(
     (
         "audit.verify",
+        "images.info",
         "lab.backup",
         "lab.gc",
         "lab.verify",

@@ -26,6 +26,7 @@ from epista.server.access.actors import Actor
 from epista.server.access.policy import Access, Membership
 from epista.server.config import Config
 from epista.server.engines.extraction import Extractor
+from epista.server.engines.images import ImageReader
 from epista.server.engines.previews import Previewer
 from epista.server.engines.schema_checks import SchemaChecks
 from epista.server.engines.sequences import Indexer
@@ -72,6 +73,8 @@ class Resources:
     table_cache: TableCache
     previewer: Previewer
     indexer: Indexer
+    images: ImageReader | None
+    """None where the packages are missing that images are read with."""
     clock: Clock
     trail: Trail
 

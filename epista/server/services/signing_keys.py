@@ -1,11 +1,11 @@
-"""Signing keys: what links are signed with, shared by every server of the lab through the catalog."""
+"""Signing keys: what links and tile sessions are signed with, shared by every server of the lab through the catalog."""
 
 from __future__ import annotations
 
 from sqlalchemy import Connection, RowMapping
 
 from epista.contract import signing_keys as wire
-from epista.server.access import links, policy, secrets
+from epista.server.access import policy, secrets, signatures, tiles
 from epista.server.access.actors import Actor
 from epista.server.services.resources import Resources
 from epista.server.stores import audit, moments
@@ -32,7 +32,8 @@ class SigningKeys:
 
         def work(tx: Connection) -> wire.SigningKeys:
             now = self._all.clock()
-            rows.retire(tx, now if wanted.retire_all else now + self._all.config.link_seconds * 1_000_000)
+            longest = max(self._all.config.link_seconds, tiles.SECONDS)
+            rows.retire(tx, now if wanted.retire_all else now + longest * 1_000_000)
             made = add(tx, now)
             self._all.record(tx, actor, audit.LAB, made["uid"], {"retire_all": wanted.retire_all})
             return _listed(tx)
@@ -42,7 +43,7 @@ class SigningKeys:
 
 def add(tx: Connection, at: int) -> RowMapping:
     """Make the key that signs from now on."""
-    rows.add(tx, uid=secrets.identifier("sk"), secret=links.fresh_key(), created_at=at)
+    rows.add(tx, uid=secrets.identifier("sk"), secret=signatures.fresh_key(), created_at=at)
     made = rows.signing(tx)
     assert made is not None, "it was just added"
     return made

@@ -279,5 +279,11 @@ def _compare(fd: int, tag: str) -> None:
         raise Changed("changed")
 
 
+def stamp_of(object: str) -> tuple[int, int, int]:
+    """Return inode, size and time of change, in nanoseconds, of a linked file of a folder as it was when it was linked."""
+    changed, size, inode = (int(part, 16) for part in place_of(object).tag.split("-"))
+    return inode, size, changed
+
+
 def _tag(found: os.stat_result) -> str:
     return f"{found.st_mtime_ns:x}-{found.st_size:x}-{found.st_ino:x}"

@@ -1,0 +1,191 @@
+"""``ws.image``: what is in an image, pixels of a region, small pictures."""
+
+from __future__ import annotations
+
+import io
+import threading
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import msgspec
+
+from epista.client import assets
+from epista.client.session import Session
+from epista.contract import assets as asset_messages
+from epista.contract import images as wire
+from epista.contract.assets import AssetRef
+from epista.contract.errors import ForbiddenError
+from epista.serializers.picture import Picture
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+RENEWED_BEFORE = timedelta(minutes=2)
+"""How long before its end a session is exchanged for another one."""
+
+_T = TypeVar("_T")
+
+
+class ImageInfo(wire.ImageInfo, frozen=True, kw_only=True):
+    """What is in an image. `width`, `height`, `levels`, `channels`, `dtype` and `pixel_size_um` are those of the first scene."""
+
+    @property
+    def width(self) -> int:
+        """Of level 0, in pixels."""
+        return self.scenes[0].width
+
+    @property
+    def height(self) -> int:
+        """Of level 0, in pixels."""
+        return self.scenes[0].height
+
+    @property
+    def dtype(self) -> str:
+        """Of the pixels, as numpy writes it."""
+        return self.scenes[0].dtype
+
+    @property
+    def levels(self) -> tuple[wire.ImageLevel, ...]:
+        """From the finest to the coarsest."""
+        return self.scenes[0].levels
+
+    @property
+    def channels(self) -> tuple[wire.ImageChannel, ...]:
+        """In their order."""
+        return self.scenes[0].channels
+
+    @property
+    def pixel_size_um(self) -> tuple[float, float] | None:
+        """Width and height of a pixel of level 0, in micrometres; None if the file does not say."""
+        return self.scenes[0].pixel_size_um
+
+
+class Images:
+    """Images, read a window at a time by the lab's server: of a file of gigabytes, a region costs its pixels."""
+
+    def __init__(self, host: Session) -> None:
+        self._here = host
+        self._sessions: dict[str, wire.TileSession] = {}
+        self._lock = threading.Lock()
+
+    def info(self, ref: str | AssetRef, *, version: str | int | None = None) -> ImageInfo:
+        """
+        Tell what is in an image: its size, levels, channels, the type of its pixels and their size, what the vendor wrote.
+
+        Raises:
+            KeyNotFoundError: nothing is there.
+            UnreadableImageError: it is no image, or a damaged one.
+        """
+
+        def ask(token: str) -> ImageInfo:
+            return self._here.wire.call("images.info", wire.DescribeImage(token=token), reply=ImageInfo)
+
+        return self._sitting(ref, version, ask)
+
+    def read_region(
+        self,
+        ref: str | AssetRef,
+        x: int,
+        y: int,
+        width: int,
+        height: int,
+        *,
+        level: int = 0,
+        channels: Sequence[str | int] | None = None,
+        z: int = 0,
+        t: int = 0,
+        scene: int = 0,
+        version: str | int | None = None,
+    ) -> NDArray[Any]:
+        """
+        Read a region of one plane.
+
+        *x* and *y* are pixels of level 0, *width* and *height* pixels of *level*, as in OpenSlide: the origin is top left, and
+        the region begins at ``floor(x / downsample)``. What lies beyond the right or the lower edge is cut off. *channels* are
+        names (in any case, if only one fits) or numbers; None is all of them.
+
+        Shape ``(height, width)`` for one channel, else ``(height, width, channels)`` in the order asked. The file's own dtype, in
+        native byte order, not rescaled.
+
+        Raises:
+            ValidationError: there is no such place, level, plane or channel, or it is more than 16 megapixels; the hint names a
+                level that fits.
+            UnreadableImageError: a tile of it is damaged; never zeros instead.
+        """
+        import numpy as np
+
+        wanted = wire.ReadRegion(
+            token="",
+            x=x,
+            y=y,
+            width=width,
+            height=height,
+            level=level,
+            channels=() if channels is None else tuple(map(str, [channels] if isinstance(channels, str) else channels)),
+            z=z,
+            t=t,
+            scene=scene,
+        )
+
+        def ask(token: str) -> bytes:
+            return self._here.wire.read("images.region", msgspec.structs.replace(wanted, token=token))
+
+        data = self._sitting(ref, version, ask)
+        found: NDArray[Any] = np.lib.format.read_array(io.BytesIO(data), allow_pickle=False)
+        return found
+
+    def thumbnail(self, ref: str | AssetRef, *, max_px: int = 1024, version: str | int | None = None) -> Picture:
+        """
+        Return a small picture, of at most *max_px* by *max_px* pixels, which a notebook shows; ``to_pil()`` gives a Pillow image.
+
+        Channels are drawn in the colours and between the limits of the file, else between percentiles.
+
+        Raises:
+            UnreadableImageError: it is no image, or a damaged one.
+        """
+
+        def ask(token: str) -> bytes:
+            return self._here.wire.read("images.thumbnail", wire.DrawThumbnail(token=token, max_px=max_px))
+
+        return Picture(self._sitting(ref, version, ask), "image/png")
+
+    def _sitting(self, ref: str | AssetRef, version: str | int | None, ask: Callable[[str], _T]) -> _T:
+        """Ask within a session, which is opened or renewed before."""
+        wanted = self._version(ref, version)
+        session = self._session(wanted, ref)
+        try:
+            return ask(session.token)
+        except ForbiddenError:
+            # It may have ended before its time, with the key it was signed with. Whoever may not look hears so now.
+            with self._lock:
+                self._sessions.pop(wanted, None)
+            return ask(self._session(wanted, ref).token)
+
+    def _version(self, ref: str | AssetRef, version: str | int | None) -> str:
+        found = ref if isinstance(ref, AssetRef) else assets.get(self._here, ref)
+        if version is None:
+            return found.version
+        asked = asset_messages.GetVersion(workspace=self._here.name, key=found.key, version=str(version))
+        return self._here.wire.call("assets.version", asked, reply=asset_messages.Version).id
+
+    def _session(self, version: str, ref: str | AssetRef) -> wire.TileSession:
+        now = datetime.now(UTC)
+        with self._lock:
+            known = self._sessions.get(version)
+        if known is not None and now < known.expires_at - RENEWED_BEFORE:
+            return known
+        if known is not None and now < known.expires_at < known.renew_until:
+            made = self._here.wire.call("images.renew", wire.RenewTiles(token=known.token), reply=wire.TileSession)
+        else:
+            asked = wire.OpenTiles(
+                workspace=self._here.name,
+                ref=ref.id if isinstance(ref, AssetRef) else ref,
+                experiment=self._here.experiment_name,
+                version=version,
+            )
+            made = self._here.wire.call("images.open", asked, reply=wire.TileSession)
+            self._here.provenance.read([version])
+        with self._lock:
+            self._sessions = {id: one for id, one in self._sessions.items() if one.expires_at > now} | {version: made}
+        return made

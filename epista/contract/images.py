@@ -1,0 +1,175 @@
+"""Images: short sessions in whose addresses the right to look stands, since programs that show tiles send no headers."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+
+from epista.contract.messages import Instant, Reply, Request, Text
+
+TILES = "/tiles"
+"""Where the addresses of all sessions begin."""
+
+
+class OpenTiles(Request, frozen=True, kw_only=True):
+    """Open a session, in which the pixels of one version are read."""
+
+    workspace: Text
+    """The workspace."""
+    ref: Text
+    """An id, a key or a bare name."""
+    experiment: Text | None = None
+    """The active experiment, in which a key without a folder is looked up first."""
+    version: Text | None = None
+    """An older version, by id or number."""
+
+
+class TileSession(Reply, frozen=True, kw_only=True):
+    """A session. Whoever has its token may look at one version, and nothing else, until it ends."""
+
+    token: str
+    """What stands in the addresses, after ``/tiles/``."""
+    version: str
+    """The version."""
+    expires_at: Instant
+    """When it ends."""
+    renew_until: Instant
+    """Until when it can be exchanged for another one, while it works."""
+
+    def __repr__(self) -> str:
+        return f"TileSession(token=<hidden>, version={self.version!r}, expires_at={self.expires_at!r})"
+
+
+class RenewTiles(Request, frozen=True, kw_only=True):
+    """Exchange a session that still works for another one."""
+
+    token: Text
+    """The token of the session."""
+
+    def __repr__(self) -> str:
+        return "RenewTiles(token=<hidden>)"
+
+
+class ImageChannel(Reply, frozen=True, kw_only=True):
+    """One channel of an image."""
+
+    name: str
+    """As in the file, else ``Channel 0``, ...; a colour image has ``R``, ``G``, ``B`` and perhaps ``A``."""
+    color: str | None = None
+    """What the file says it is drawn in, as ``rrggbb`` in hexadecimal."""
+    limits: tuple[float, float] | None = None
+    """The values that the file says to draw darkest and brightest."""
+
+
+class ImageLevel(Reply, frozen=True, kw_only=True):
+    """One resolution of an image; level 0 is the finest."""
+
+    width: int
+    """In pixels."""
+    height: int
+    """In pixels."""
+    tile_width: int
+    """In pixels; of an image without tiles, what is read at once."""
+    tile_height: int
+    """In pixels."""
+    downsample: tuple[float, float]
+    """How many pixels of level 0 one of this level is wide and high."""
+    problem: str = ""
+    """Why it cannot be read."""
+
+
+class ImageScene(Reply, frozen=True, kw_only=True):
+    """One of the images of a file; most files have one."""
+
+    name: str = ""
+    """As in the file."""
+    dtype: str
+    """Of the pixels, as numpy writes it."""
+    width: int
+    """Of level 0, in pixels."""
+    height: int
+    """Of level 0, in pixels."""
+    size_z: int = 1
+    """How many planes lie above each other."""
+    size_t: int = 1
+    """How many follow each other in time."""
+    channels: tuple[ImageChannel, ...]
+    """In their order."""
+    levels: tuple[ImageLevel, ...]
+    """From the finest to the coarsest."""
+    pixel_size_um: tuple[float, float] | None = None
+    """Width and height of a pixel of level 0, in micrometres; null if the file does not say."""
+    plane_distance_um: float | None = None
+    """From one z to the next, in micrometres; null if the file does not say."""
+
+
+class ImageInfo(Reply, frozen=True, kw_only=True):
+    """What is in an image."""
+
+    version: str
+    """The version that was looked into."""
+    format: str
+    """What people call it, such as ``OME-TIFF``."""
+    scenes: tuple[ImageScene, ...]
+    """The images of the file."""
+    hidden: tuple[str, ...] = ()
+    """Images that may show whose slide it is (label, macro): named, and never served."""
+    properties: dict[str, str] = {}
+    """What the vendor wrote."""
+    warnings: tuple[str, ...] = ()
+    """What is odd about the file."""
+
+
+class DescribeImage(Request, frozen=True, kw_only=True):
+    """Look at what is in the image of a session."""
+
+    token: Text
+    """The token of the session."""
+
+    def __repr__(self) -> str:
+        return "DescribeImage(token=<hidden>)"
+
+
+_Pixel = Annotated[int, msgspec.Meta(ge=-(2**31), le=2**31)]
+_Number = Annotated[int, msgspec.Meta(ge=-(2**31), le=2**31)]
+
+
+class ReadRegion(Request, frozen=True, kw_only=True):
+    """Read a region of the image of a session, as a ``.npy`` file: ``(height, width)``, or ``(height, width, channels)``."""
+
+    token: Text
+    """The token of the session."""
+    x: _Pixel
+    """The left edge, in pixels of level 0."""
+    y: _Pixel
+    """The upper edge, in pixels of level 0."""
+    width: _Pixel
+    """In pixels of the level; what lies beyond the image is cut off."""
+    height: _Pixel
+    """In pixels of the level."""
+    level: _Number = 0
+    """Of the resolutions, from 0, the finest."""
+    channels: tuple[Text, ...] = ()
+    """Names, or numbers from 0; none for all of them."""
+    z: _Number = 0
+    """Of the planes above each other, from 0."""
+    t: _Number = 0
+    """Of those that follow each other in time, from 0."""
+    scene: _Number = 0
+    """Of the images of the file, from 0."""
+
+    def __repr__(self) -> str:
+        return f"ReadRegion(token=<hidden>, x={self.x}, y={self.y}, width={self.width}, height={self.height}, level={self.level})"
+
+
+class DrawThumbnail(Request, frozen=True, kw_only=True):
+    """Draw a small picture of the image of a session, as PNG."""
+
+    token: Text
+    """The token of the session."""
+    max_px: Annotated[int, msgspec.Meta(ge=1, le=4096)] = 1024
+    """How wide and how high it is at most."""
+
+    def __repr__(self) -> str:
+        return f"DrawThumbnail(token=<hidden>, max_px={self.max_px})"

@@ -1,0 +1,200 @@
+"""
+The child that reads images: what is in one, the pixels of a region, a thumbnail.
+
+It keeps the indexes of the images that it read last, and their tiles. Runs as ``python -m``; the server imports it for the
+messages only.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+from collections import OrderedDict
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from epista.contract.errors import EpistaError, LinkedFileChangedError, TooLargeError, UnreadableImageError
+from epista.server.engines import sandbox
+
+if TYPE_CHECKING:
+    from epista.server.imaging.image import Image
+
+MAX_INDEX_BYTES = 64 * 1024**2
+"""How many bytes of indexes are kept."""
+
+
+class Place(msgspec.Struct, frozen=True, kw_only=True):
+    """Where the bytes of an image lie: in a file of this machine, or behind a link."""
+
+    size: int
+    """How many bytes there are."""
+    path: bytes = b""
+    """The file."""
+    offset: int = 0
+    """Where in the file they begin."""
+    stamp: tuple[int, int, int] | None = None
+    """Of a file that others may write: its inode, size and time of change, in nanoseconds."""
+    url: str = ""
+    """The link; a secret."""
+
+
+class Describe(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """Say what is in the image: an `epista.server.imaging.index.Index`."""
+
+
+class Region(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """Read a region, as `.npy`."""
+
+    x: int
+    y: int
+    width: int
+    height: int
+    level: int = 0
+    channels: tuple[str, ...] = ()
+    """Names, or numbers in digits; none for all of them."""
+    z: int = 0
+    t: int = 0
+    scene: int = 0
+
+
+class Thumbnail(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """Draw a small picture, as PNG."""
+
+    max_px: int
+    scene: int = 0
+
+
+class Job(msgspec.Struct, frozen=True, kw_only=True):
+    """What a child is asked."""
+
+    place: Place
+    name: str
+    """By which the image is known again: another one for other bytes."""
+    ask: Describe | Region | Thumbnail
+    index: bytes = b""
+    """What `Describe` gave; needed where the child does not know it, which it says."""
+
+
+class Done(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """It is read."""
+
+    body: bytes
+
+
+class Unknown(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """This child does not know the index."""
+
+
+class Failed(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """It cannot be read; an error of ours."""
+
+    code: str
+    message: str
+    hint: str | None = None
+    details: dict[str, Any] = {}
+
+
+class _Reader:
+    """What one child knows."""
+
+    def __init__(self) -> None:
+        # Heavy, and for the child alone.
+        from epista.server.imaging.cache import TileCache
+
+        self._indexes: OrderedDict[str, bytes] = OrderedDict()
+        self._tiles = TileCache()
+
+    def work(self, job: Job) -> Done | Unknown:
+        """Do what is asked."""
+        from epista.server.imaging import image, thumbnails
+        from epista.server.imaging.index import Index
+
+        if isinstance(job.ask, Describe):
+            with closing(_Opened(job.place)) as opened:
+                return Done(body=msgspec.msgpack.encode(image.read_index(opened.source)))
+        index = job.index or self._indexes.get(job.name)
+        if index is None:
+            return Unknown()
+        self._keep(job.name, index)
+        with closing(_Opened(job.place)) as opened:
+            found = image.open_image(
+                opened.source, index=msgspec.msgpack.decode(index, type=Index), cache=self._tiles, name=job.name
+            )
+            if isinstance(job.ask, Thumbnail):
+                return Done(body=thumbnails.draw(found, job.ask.max_px, scene=job.ask.scene))
+            return Done(body=_region(found, job.ask))
+
+    def _keep(self, name: str, index: bytes) -> None:
+        self._indexes[name] = index
+        self._indexes.move_to_end(name)
+        while len(self._indexes) > 1 and sum(map(len, self._indexes.values())) > MAX_INDEX_BYTES:
+            self._indexes.popitem(last=False)
+
+
+class _Opened:
+    """The bytes at a place. Close it when done."""
+
+    def __init__(self, place: Place) -> None:
+        from epista.server.imaging import sources
+
+        if place.url:
+            self._whole: sources.File | sources.Link = sources.Link(place.url, place.size)
+        else:
+            self._whole = sources.File(os.fsdecode(place.path))
+            if place.stamp is not None and self._whole.stamp != place.stamp:
+                self._whole.close()
+                raise LinkedFileChangedError(
+                    "the file changed since it was linked", hint="link it again: epista link SOURCE PREFIX"
+                )
+        self.source = sources.Part(self._whole, place.offset, place.size)
+
+    def close(self) -> None:
+        self._whole.close()
+
+
+def _region(image: Image, ask: Region) -> bytes:
+    import numpy as np
+
+    scenes = image.index.scenes
+    names = [channel.name for channel in scenes[ask.scene].channels] if 0 <= ask.scene < len(scenes) else []
+    channels = [
+        int(one) if one.isascii() and one.isdigit() and len(one) < 6 and one not in names else one for one in ask.channels
+    ]
+    pixels = image.read_region(
+        ask.x, ask.y, ask.width, ask.height, level=ask.level, channels=channels or None, z=ask.z, t=ask.t, scene=ask.scene
+    )
+    out = io.BytesIO()
+    np.lib.format.write_array(out, np.ascontiguousarray(pixels), allow_pickle=False)
+    return out.getvalue()
+
+
+_NUMBER = re.compile("[0-9]{1,5}")
+_readers: list[_Reader] = []
+
+
+def _work(job: bytes) -> bytes:
+    if not _readers:
+        _readers.append(_Reader())
+    reply: Done | Unknown | Failed
+    try:
+        reply = _readers[0].work(msgspec.msgpack.decode(job, type=Job))
+    except EpistaError as error:
+        reply = _failed(error)
+    except MemoryError:
+        reply = _failed(TooLargeError("the image takes more memory than one may"))
+    except FileNotFoundError:
+        reply = _failed(UnreadableImageError("the image is not there any more", hint="try again in a moment"))
+    except Exception:  # noqa: BLE001 - the loop of a worker process; parsers of others' files may raise anything
+        reply = _failed(UnreadableImageError("the image cannot be read"))
+    return msgspec.msgpack.encode(reply)
+
+
+def _failed(error: EpistaError) -> Failed:
+    return Failed(code=error.code, message=error.message, hint=error.hint, details=dict(error.details or {}))
+
+
+if __name__ == "__main__":
+    sandbox.serve(_work)

@@ -1,0 +1,84 @@
+"""The server's side of images: limited children (`image_files`) read them, one for each core, and it waits only so long."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+import msgspec
+
+from epista.contract import errors
+from epista.contract.errors import TooLargeError, UnavailableError
+from epista.server.engines import image_files
+from epista.server.engines.image_files import Describe, Done, Failed, Job, Place, Region, Thumbnail, Unknown
+from epista.server.engines.sandbox import Limits, NoReplyError, Sandbox
+
+# One thread each: there is a child for each core. Arenas of malloc would be kept for good.
+_ENVIRONMENT = {"MALLOC_ARENA_MAX": "2", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+
+_MAX_REPLY_BYTES = 300 * 1024**2
+_WAIT_SECONDS = 20.0
+
+PACKAGES = ("numpy", "PIL", "tifffile", "imagecodecs")
+"""What the children need."""
+
+
+class ImageReader:
+    """Reads images in limited children; for any number of threads. Close it when done."""
+
+    def __init__(self, *, limits: Limits | None = None, children: int = 0, timeout_seconds: float = 30.0) -> None:
+        self._timeout_seconds = timeout_seconds
+        self._sandbox = Sandbox(
+            image_files.__name__,
+            max_reply_bytes=_MAX_REPLY_BYTES,
+            limits=limits or Limits(memory_bytes=3 * 1024**3),
+            environment=_ENVIRONMENT,
+            children=children or max(2, os.cpu_count() or 2),
+            jobs_per_child=10_000,
+        )
+
+    def index(self, place: Place, name: str) -> bytes:
+        """
+        Find out what is in an image: an `epista.server.imaging.index.Index`, in MessagePack.
+
+        Raises:
+            UnreadableImageError: no reader knows it, or it is damaged.
+            TooLargeError: it takes more time or memory than one may.
+            UnavailableError: too many are read at once.
+        """
+        return self._body(Job(place=place, name=name, ask=Describe()))
+
+    def read(self, place: Place, name: str, ask: Region | Thumbnail, index: Callable[[], bytes]) -> bytes:
+        """
+        Read a region or a thumbnail; *index* gives what `index` gave, and is called where a child does not know it.
+
+        Raises:
+            ValidationError: there is no such region.
+            UnreadableImageError, TooLargeError, UnavailableError: as for `index`.
+        """
+        job = Job(place=place, name=name, ask=ask)
+        reply = self._asked(job)
+        return self._body(msgspec.structs.replace(job, index=index())) if isinstance(reply, Unknown) else reply.body
+
+    def close(self) -> None:
+        """End the children."""
+        self._sandbox.close()
+
+    def _body(self, job: Job) -> bytes:
+        reply = self._asked(job)
+        assert isinstance(reply, Done), "it was given the index, or needs none"
+        return reply.body
+
+    def _asked(self, job: Job) -> Done | Unknown:
+        try:
+            told = self._sandbox.run(
+                msgspec.msgpack.encode(job), timeout_seconds=self._timeout_seconds, wait_seconds=_WAIT_SECONDS
+            )
+        except NoReplyError as problem:
+            if problem.reason in ("timeout", "crash"):
+                raise TooLargeError("the image could not be read: it takes more time or memory than one may") from problem
+            raise UnavailableError("too many images are being read just now", hint="try again in a moment") from problem
+        reply = msgspec.msgpack.decode(told, type=Done | Unknown | Failed)
+        if isinstance(reply, Failed):
+            raise errors.ERRORS[reply.code](reply.message, hint=reply.hint, details=reply.details)
+        return reply

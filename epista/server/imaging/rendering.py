@@ -1,0 +1,161 @@
+"""
+How channels become a picture: each is stretched between two limits, given a colour, and added to the others.
+
+Limits and colours stand in the address of a picture, so that all tiles of one agree. Pure: arrays in, arrays out.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from epista.contract.errors import ValidationError
+from epista.server.imaging.index import Scene
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+MAX_CHANNELS = 16
+"""How many channels one picture adds up."""
+
+SAFE_COLORS = ("0072b2", "e69f00", "009e73", "cc79a7", "56b4e9", "f0e442", "d55e00")
+"""For channels of which nobody says more; told apart by colour-blind readers (Okabe and Ito, 2008)."""
+
+LOW_PERCENT, HIGH_PERCENT = 0.1, 99.9
+"""The percentiles between which a channel is stretched if its file names no limits."""
+
+
+class Look(NamedTuple):
+    """How one channel is shown."""
+
+    channel: int
+    color: str
+    """Red, green and blue, as six hexadecimal digits."""
+    low: float
+    """Black."""
+    high: float
+    """The full colour."""
+
+
+class Rendering(NamedTuple):
+    """How an image is shown."""
+
+    looks: tuple[Look, ...]
+    z: int = 0
+    t: int = 0
+
+
+def parse(text: str) -> Rendering:
+    """
+    Read ``0:0000ff:200:4000,2:ff0000:100:3000;z3;t1``: channels with their colours and limits, and the plane.
+
+    Raises:
+        ValidationError: it is no such text.
+    """
+    channels, *plane = text.split(";")
+    if not all(_PLANE.fullmatch(part) for part in plane) or len({part[0] for part in plane}) != len(plane):
+        raise ValidationError(f"{text[:60]!r} is no rendering: a plane is z3, t1, or both")
+    at = {part[0]: int(part[1:]) for part in plane}
+    looks = []
+    for part in channels.split(","):
+        found = _LOOK.fullmatch(part)
+        if found is None or not float(found[3]) < float(found[4]):
+            raise ValidationError(f"{part[:60]!r} is no rendering of a channel: number:rrggbb:low:high, and low is below high")
+        looks.append(Look(int(found[1]), found[2].lower(), float(found[3]), float(found[4])))
+    if len({look.channel for look in looks}) != len(looks) or len(looks) > MAX_CHANNELS:
+        raise ValidationError(f"a picture has each channel once, and at most {MAX_CHANNELS}")
+    return Rendering(tuple(looks), at.get("z", 0), at.get("t", 0))
+
+
+def spell(rendering: Rendering) -> str:
+    """Return the text that `parse` reads."""
+    looks = ",".join(f"{look.channel}:{look.color}:{look.low:.7g}:{look.high:.7g}" for look in rendering.looks)
+    return looks + f";z{rendering.z}" * bool(rendering.z) + f";t{rendering.t}" * bool(rendering.t)
+
+
+def color_of(name: str, number: int) -> str:
+    """Return a colour for a channel without one, by its name and its number among the channels."""
+    known = name.casefold()
+    return "0000ff" if "dapi" in known or "hoechst" in known else SAFE_COLORS[number % len(SAFE_COLORS)]
+
+
+def limits(plane: NDArray[np.generic]) -> tuple[float, float]:
+    """Return between which values a channel is stretched, by its pixels, of which some may be no numbers."""
+    import numpy as np
+
+    values = plane[np.isfinite(plane)] if plane.dtype.kind == "f" else plane.reshape(-1)
+    if not values.size:
+        return 0.0, 1.0
+    low, high = (float(found) for found in np.percentile(values, (LOW_PERCENT, HIGH_PERCENT)))
+    if not low < high:
+        # One value nearly everywhere; the few others still show.
+        low, high = float(values.min()), float(values.max())
+    return (low, high) if low < high else (low, low + 1.0)
+
+
+def usual(scene: Scene, planes: Sequence[NDArray[np.generic]]) -> Rendering:
+    """
+    Return how an image is shown if nobody says how; *planes* are the pixels of its channels, all or a sample.
+
+    Limits are those of the file, else the whole range of 8 bits, else between percentiles of the pixels. Of many channels the
+    first ones are shown.
+    """
+    names = [channel.name for channel in scene.channels]
+    is_color = names[:3] == ["R", "G", "B"]
+    looks = []
+    for number, (channel, plane) in enumerate(zip(scene.channels, planes, strict=True)):
+        if number == (3 if is_color else len(SAFE_COLORS)):
+            break
+        plain = _RGB[number][0] if is_color else "ffffff" if len(names) == 1 else color_of(channel.name, number)
+        bits = 8 * plane.dtype.itemsize
+        whole = (0.0, 2.0**bits - 1) if plane.dtype.kind == "u" and (is_color or bits == 8) else None
+        low, high = channel.limits or whole or limits(plane)
+        looks.append(Look(number, channel.color or plain, low, high))
+    return Rendering(tuple(looks))
+
+
+def composite(planes: Sequence[NDArray[np.generic]], looks: Sequence[Look]) -> NDArray[np.uint8]:
+    """
+    Return a picture ``(height, width, 3)`` of *planes*, each ``(height, width)``, in their looks; values beyond white are white.
+
+    Values that are no numbers are black.
+    """
+    import numpy as np
+
+    is_plain = [(look.color, look.low, look.high) for look in looks] == list(_RGB)
+    if is_plain and all(plane.dtype == np.uint8 for plane in planes):
+        return np.stack(planes, axis=-1).astype(np.uint8, copy=False)
+    total = np.zeros((*planes[0].shape, 3), np.uint16)
+    for plane, look in zip(planes, looks, strict=True):
+        shade = _stretched(plane, look.low, look.high)
+        for index in range(3):
+            part = int(look.color[2 * index : 2 * index + 2], 16)
+            if part == 255:
+                total[..., index] += shade
+            elif part:
+                total[..., index] += shade * np.uint16(part) // np.uint16(255)
+    return np.minimum(total, 255).astype(np.uint8)
+
+
+def _stretched(plane: NDArray[np.generic], low: float, high: float) -> NDArray[np.uint16]:
+    """Return 0 to 255 for *low* to *high*."""
+    import numpy as np
+
+    if plane.dtype.kind in "iu" and plane.dtype.itemsize <= 2:
+        # There are fewer values than pixels: each is worked out once.
+        count = 2 ** (8 * plane.dtype.itemsize)
+        first = -count // 2 if plane.dtype.kind == "i" else 0
+        every = np.arange(first, first + count, dtype=np.float32)
+        table = (np.clip((every - low) / (high - low), 0, 1) * 255 + 0.5).astype(np.uint16)
+        shown: NDArray[np.uint16] = table[plane.astype(np.int32) - first]
+        return shown
+    values = np.nan_to_num(plane.astype(np.float64), nan=low, posinf=high, neginf=low)
+    return (np.clip((values - low) / (high - low), 0, 1) * 255 + 0.5).astype(np.uint16)
+
+
+_NUMBER = r"-?\d{1,20}(?:\.\d{1,20})?(?:e[+-]?\d{1,2})?"
+_LOOK = re.compile(rf"(\d{{1,4}}):([0-9a-f]{{6}}):({_NUMBER}):({_NUMBER})", re.ASCII | re.IGNORECASE)
+_PLANE = re.compile(r"[zt]\d{1,9}", re.ASCII)
+_RGB = (("ff0000", 0.0, 255.0), ("00ff00", 0.0, 255.0), ("0000ff", 0.0, 255.0))

@@ -1,0 +1,290 @@
+"""Images: regions and small pictures, in sessions that can do no more than their makers."""
+
+from __future__ import annotations
+
+import io
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import requests
+import tifffile
+from PIL import Image
+
+import epista
+from epista.contract.errors import LinkedFileChangedError
+from epista.server.access import tiles
+from epista.server.engines.image_files import Place, Region
+from epista.server.engines.images import ImageReader
+from tests.makers import Api, Clock, Server
+
+KEY = "EXP-1/cells.ome.tif"
+
+PIXELS = np.random.default_rng(1).integers(0, 4000, (2, 300, 400), dtype=np.uint16)
+
+
+def ome(pixels: Any = PIXELS, **given: Any) -> bytes:
+    """Return a pyramid of two levels, with two channels that have names."""
+    out = io.BytesIO()
+    options: dict[str, Any] = {"tile": (64, 64), "compression": "zlib"} | given
+    with tifffile.TiffWriter(out, ome=True) as writer:
+        metadata = {"axes": "CYX", "Channel": {"Name": ["DAPI", "GFP"]}, "PhysicalSizeX": 0.5, "PhysicalSizeY": 0.5}
+        writer.write(pixels, subifds=1, metadata=metadata, photometric="minisblack", **options)
+        writer.write(pixels[:, ::2, ::2], subfiletype=1, **options)
+    return out.getvalue()
+
+
+@pytest.fixture
+def asset(server: Server) -> dict[str, Any]:
+    made: dict[str, Any] = server.api().put(KEY, ome())
+    return made
+
+
+@pytest.fixture
+def maker(server: Server) -> Api:
+    """Somebody who may read one experiment."""
+    return server.member("ada", "viewer", experiments=["EXP-1"])
+
+
+def opened(api: Api, ref: str = KEY, **given: Any) -> str:
+    """Open a session and return where its addresses begin."""
+    token = api.ok(api.post("~/tiles", ref=ref, **given))["token"]
+    return f"{api.url}/tiles/{token}"
+
+
+def ask(address: str, method: str = "GET", **headers: str) -> requests.Response:
+    """Ask as somebody who has nothing but the address."""
+    return requests.request(method, address, headers=headers, timeout=60)
+
+
+def refused(response: requests.Response) -> tuple[int, str]:
+    return response.status_code, response.json()["code"]
+
+
+class TestVerbs:
+    def test_an_image_is_described(self, http_ws: epista.Workspace, asset: dict[str, Any]) -> None:
+        found = http_ws.image.info(KEY)
+
+        assert (found.format, found.width, found.height, found.dtype) == ("OME-TIFF", 400, 300, "<u2")
+        assert [channel.name for channel in found.channels] == ["DAPI", "GFP"]
+        assert [(level.width, level.height, level.downsample) for level in found.levels] == [
+            (400, 300, (1.0, 1.0)),
+            (200, 150, (2.0, 2.0)),
+        ]
+        assert found.pixel_size_um == (0.5, 0.5)
+        assert found.version == asset["version"]
+
+    def test_a_region_has_the_pixels_of_the_file(self, http_ws: epista.Workspace, asset: dict[str, Any]) -> None:
+        both = http_ws.image.read_region(KEY, 100, 50, 130, 70)
+        one = http_ws.image.read_region(KEY, 100, 50, 20, 10, level=1, channels=["gfp"])
+        turned = http_ws.image.read_region(http_ws.get(KEY), 390, 290, 50, 50, channels=[1, "DAPI"])
+
+        assert both.dtype == np.uint16
+        assert np.array_equal(both, np.moveaxis(PIXELS[:, 50:120, 100:230], 0, -1))
+        assert np.array_equal(one, PIXELS[1, 50:70:2, 100:140:2])
+        assert np.array_equal(turned, np.moveaxis(PIXELS[::-1, 290:, 390:], 0, -1))
+
+    def test_an_older_version_is_read_as_it_was(self, server: Server, http_ws: epista.Workspace, asset: dict[str, Any]) -> None:
+        server.api().put(KEY, ome(PIXELS[:, ::-1]))
+
+        assert http_ws.image.read_region(KEY, 0, 0, 1, 1, channels=[0], version=1)[0, 0] == PIXELS[0, 0, 0]
+        assert http_ws.image.read_region(KEY, 0, 0, 1, 1, channels=[0])[0, 0] == PIXELS[0, -1, 0]
+
+    def test_a_thumbnail_is_as_large_as_it_may_be(self, http_ws: epista.Workspace, asset: dict[str, Any]) -> None:
+        small = http_ws.image.thumbnail(KEY, max_px=100)
+
+        assert small.media_type == "image/png"
+        assert small.to_pil().size == (100, 75)
+        assert http_ws.image.thumbnail(KEY).to_pil().size == (400, 300)
+
+    def test_an_image_of_an_embedded_lab_is_read_too(self, embedded_ws: epista.Workspace, tmp_path: Path) -> None:
+        (tmp_path / "a.tif").write_bytes(ome())
+        made = embedded_ws.put_file("images/a.ome.tif", tmp_path / "a.tif")
+
+        assert np.array_equal(embedded_ws.image.read_region(made, 0, 0, 9, 9, channels=[0]), PIXELS[0, :9, :9])
+
+    def test_what_was_read_is_lineage(self, http_ws: epista.Workspace, asset: dict[str, Any]) -> None:
+        http_ws.image.read_region(KEY, 0, 0, 9, 9)
+
+        assert [one.key for one in http_ws.put("EXP-1/n.json", {}).lineage.inputs] == [KEY]
+
+    @pytest.mark.parametrize(
+        ("changed", "message"),
+        [
+            ({"x": 400}, "not in the image"),
+            ({"width": 0}, "has none"),
+            ({"level": 2}, "no level 2"),
+            ({"channels": ["Cy5"]}, "no channel 'Cy5'"),
+            ({"z": 1}, "no z 1"),
+            ({"scene": 7}, "no scene 7"),
+            ({"scene": -1}, "no scene -1"),
+            ({"width": 2**20, "height": 2**20, "channels": [99999]}, "no channel 99999"),
+        ],
+        ids=lambda one: one if isinstance(one, str) else None,
+    )
+    def test_what_is_not_there_is_said_to_be_so(
+        self, http_ws: epista.Workspace, asset: dict[str, Any], changed: dict[str, Any], message: str
+    ) -> None:
+        wanted = {"x": 0, "y": 0, "width": 9, "height": 9} | changed
+
+        with pytest.raises(epista.ValidationError, match=message):
+            http_ws.image.read_region(KEY, **wanted)
+
+
+class TestBroken:
+    def test_what_is_no_image_is_unreadable(self, http_ws: epista.Workspace) -> None:
+        http_ws.put("EXP-1/a.txt", "a\n1\n")
+
+        with pytest.raises(epista.UnreadableImageError, match="no image"):
+            http_ws.image.info("EXP-1/a.txt")
+
+    def test_a_damaged_tile_is_told_and_costs_no_other(self, server: Server, http_ws: epista.Workspace) -> None:
+        data = bytearray(ome())
+        with tifffile.TiffFile(io.BytesIO(data)) as file:
+            at, size = file.pages[0].dataoffsets[0], file.pages[0].databytecounts[0]
+        data[at : at + size] = bytes(size)
+        server.api().put(KEY, bytes(data))
+
+        with pytest.raises(epista.UnreadableImageError, match="tile"):
+            http_ws.image.read_region(KEY, 0, 0, 9, 9, channels=[0])
+        assert np.array_equal(http_ws.image.read_region(KEY, 64, 64, 64, 64, channels=[0]), PIXELS[0, 64:128, 64:128])
+
+    def test_a_linked_file_that_changed_is_not_read(
+        self, http_ws: epista.Workspace, asset: dict[str, Any], tmp_path: Path
+    ) -> None:
+
+        path = tmp_path / "a.tif"
+        path.write_bytes(ome())
+        found = path.stat()
+        place = Place(path=os.fsencode(path), size=found.st_size, stamp=(found.st_ino, found.st_size, found.st_mtime_ns))
+        reader = ImageReader(children=1)
+        try:
+            index = reader.index(place, "a")
+            assert reader.read(place, "a", Region(x=0, y=0, width=1, height=1), lambda: index)
+            os.utime(path, ns=(0, 0))
+
+            with pytest.raises(LinkedFileChangedError):
+                reader.read(place, "a", Region(x=0, y=0, width=1, height=1), lambda: index)
+        finally:
+            reader.close()
+
+
+class TestSessions:
+    def test_the_address_is_all_that_is_needed(self, maker: Api, asset: dict[str, Any]) -> None:
+        address = opened(maker)
+
+        answer = ask(f"{address}/region?x=0&y=0&width=2&height=2&channels=GFP")
+
+        assert answer.status_code == 200
+        assert np.array_equal(np.load(io.BytesIO(answer.content)), PIXELS[1, :2, :2])
+        with Image.open(io.BytesIO(ask(f"{address}/thumbnail?max_px=50").content)) as picture:
+            assert picture.size == (50, 38)
+
+    def test_answers_are_kept_by_the_browser_alone_and_told_to_no_other_site(self, maker: Api, asset: dict[str, Any]) -> None:
+        address = f"{opened(maker)}/thumbnail?max_px=50"
+
+        headers = ask(address, Origin="https://viewer.example").headers
+        again = ask(f"{opened(maker)}/thumbnail?max_px=50", **{"If-None-Match": headers["etag"]})
+
+        assert headers["cache-control"] == "private, max-age=31536000, immutable"
+        assert headers["access-control-allow-origin"] == "*"
+        assert headers["referrer-policy"] == "no-referrer"
+        assert (again.status_code, again.content) == (304, b"")
+        assert ask(address + "1", **{"If-None-Match": headers["etag"]}).status_code == 200
+
+    def test_a_session_ends_and_a_live_one_buys_the_next(self, maker: Api, asset: dict[str, Any], clock: Clock) -> None:
+        address = opened(maker)
+        clock.ahead_seconds = tiles.SECONDS - 5
+        renewed = ask(f"{address}/renew", "POST").json()
+        clock.ahead_seconds = tiles.SECONDS + 5
+
+        assert refused(ask(f"{address}/info")) == (403, "forbidden")
+        assert refused(ask(f"{address}/renew", "POST")) == (403, "forbidden")
+        assert ask(f"{maker.url}/tiles/{renewed['token']}/info").status_code == 200
+
+    def test_no_session_is_renewed_for_ever(self, maker: Api, asset: dict[str, Any], clock: Clock) -> None:
+        token = maker.ok(maker.post("~/tiles", ref=KEY))
+        first = token["renew_until"]
+        while clock.ahead_seconds < tiles.RENEWED_SECONDS - tiles.SECONDS:
+            clock.ahead_seconds += tiles.SECONDS - 10
+            token = maker.ok(maker.post(f"/tiles/{token['token']}/renew"))
+            assert token["renew_until"] == first
+        clock.ahead_seconds = tiles.RENEWED_SECONDS + 5
+
+        assert refused(maker.post(f"/tiles/{token['token']}/renew")) == (403, "forbidden")
+
+    @pytest.mark.parametrize("change", ["removed", "restricted", "revoked", "deleted"])
+    def test_a_right_that_ended_ends_the_session_within_half_a_minute(
+        self, server: Server, maker: Api, asset: dict[str, Any], clock: Clock, change: str
+    ) -> None:
+        address, admin = opened(maker), server.api()
+        assert ask(f"{address}/info").status_code == 200
+        match change:
+            case "removed":
+                admin.ok(admin.call("DELETE", "~/members/ada"))
+            case "restricted":
+                admin.ok(admin.post("~/members", user="ada", role="viewer", experiments=["EXP-2"]))
+            case "revoked":
+                maker.ok(maker.call("DELETE", f"/tokens/{maker.ok(maker.get('/me'))['token']}"))
+            case _:
+                admin.ok(admin.post("~/delete", key=KEY))
+
+        clock.ahead_seconds = 31
+
+        for path in ("info", "thumbnail", "region?x=0&y=0&width=1&height=1"):
+            assert ask(f"{address}/{path}").status_code == (403 if change == "revoked" else 404)
+        assert ask(f"{address}/renew", "POST").status_code in (403, 404)
+
+    def test_only_what_one_may_read_is_opened(self, server: Server, maker: Api, asset: dict[str, Any]) -> None:
+        server.api().put("EXP-2/secret.tif", ome())
+
+        assert refused(maker.post("~/tiles", ref="EXP-2/secret.tif")) == refused(maker.post("~/tiles", ref="EXP-2/none.tif"))
+
+    def test_a_forged_session_shows_nothing(self, maker: Api, asset: dict[str, Any]) -> None:
+        address = opened(maker)
+        token = address.rpartition("/")[2]
+        link = maker.ok(maker.post("~/links", version=asset["version"]))["url"].split("/")[-2]
+        said = token.split(".")
+        longer = ".".join([*said[:4], str(int(said[4]) + 9999), *said[5:]])
+
+        for forged in (token[:-2] + "xx", longer, link, "x", "a.b.c.d.1.2.e"):
+            assert refused(ask(f"{maker.url}/tiles/{forged}/info")) == (403, "forbidden")
+        assert Api(maker.url, token).get("/me").status_code == 401
+
+    def test_a_rotated_key_lets_live_sessions_end_by_themselves_or_ends_them_all(
+        self, server: Server, maker: Api, asset: dict[str, Any], clock: Clock
+    ) -> None:
+        address, admin = opened(maker), server.api()
+        admin.ok(admin.post("/lab/signing-keys", retire_all=False))
+        clock.ahead_seconds = 60
+        assert ask(f"{address}/info").status_code == 200
+
+        admin.ok(admin.post("/lab/signing-keys", retire_all=True))
+        clock.ahead_seconds = 120
+
+        assert ask(f"{address}/info").status_code == 403
+
+    def test_opening_is_audited_and_tokens_are_in_no_log(
+        self, server: Server, maker: Api, asset: dict[str, Any], caplog: pytest.LogCaptureFixture
+    ) -> None:
+        token = opened(maker).rpartition("/")[2]
+        ask(f"{maker.url}/tiles/{token}/info")
+        ask(f"{maker.url}/tiles/{token}/region?x=-1&y=0&width=1&height=1")
+
+        rows = server.api().get("~/audit").text
+
+        assert "images.open" in rows
+        assert token not in rows
+        assert token not in caplog.text
+
+    def test_the_client_renews_in_time_and_opens_anew_where_it_must(
+        self, http_ws: epista.Workspace, asset: dict[str, Any], server: Server
+    ) -> None:
+        http_ws.image.info(KEY)
+        admin = server.api()
+        admin.ok(admin.post("/lab/signing-keys", retire_all=True))
+
+        # The key is gone, and with it the session, of which the client does not know.
+        assert http_ws.image.info(KEY).width == 400
