@@ -382,7 +382,9 @@ def test_a_malformed_body_is_refused(row: Endpoint, lab: Lab, unchanged: None) -
 @names([row for row in ENDPOINTS if row.request.__struct_fields__ and row.raw != "up"])
 def test_a_field_of_the_wrong_type_is_refused(row: Endpoint, lab: Lab, unchanged: None) -> None:
     for field in row.request.__struct_fields__:
-        if field in path_fields(row) or (row.method in ("GET", "DELETE") and (field in ("tags", "channels") or _is_text(row, field))):
+        if field in path_fields(row) or (
+            row.method in ("GET", "DELETE") and (field in ("tags", "channels") or _is_text(row, field))
+        ):
             continue
         wrong: Any = {"is": "wrong"} if row.method in ("POST", "PUT") and field not in ("meta", "params", "as_of") else "wrong"
         assert problem(lab.request(row, lab.manager, **{field: wrong}))[0] == 400, field
