@@ -9,7 +9,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from epista.client.artifacts import Published
     from epista.client.assets import Asset, AssetRef, Hit, Version
-    from epista.client.current import assets, get, open, publish_figure, publish_table, query, search, use
+    from epista.client.current import assets, get, image, open, publish_figure, publish_table, query, search, use
     from epista.client.experiments import Experiment
     from epista.client.namespaces import namespaces, register_namespace
     from epista.client.queries import Query, QueryResult
@@ -72,6 +72,7 @@ _WHERE = {
     "use": "epista.client.current",
     "assets": "epista.client.current",
     "get": "epista.client.current",
+    "image": "epista.client.current",
     "open": "epista.client.current",
     "query": "epista.client.current",
     "search": "epista.client.current",
@@ -138,6 +139,7 @@ __all__ = [
     "use",
     "assets",
     "get",
+    "image",
     "open",
     "query",
     "search",

@@ -7,10 +7,11 @@ Each function is the verb of the same name with *session* instead of the workspa
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, cast, overload
 
 from epista.client import artifacts as _artifacts
 from epista.client import assets as _assets
+from epista.client import image as _image
 from epista.client import objects as _objects
 from epista.client import queries as _queries
 from epista.client.session import Session
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from datetime import date, datetime
     from io import BufferedReader
     from pathlib import Path
-    from typing import Any
 
     from epista.client.artifacts import Published
     from epista.client.assets import Asset, AssetRef, Hits
@@ -47,6 +47,21 @@ def current() -> Session:
         if _current is None:
             _current = Session()
         return _current
+
+
+class _CurrentImages:
+    """``epista.image``: images of whatever the current workspace is when something is asked."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):  # what Python and notebooks ask of any object
+            raise AttributeError(name)
+        return getattr(_image.of(current()), name)
+
+    def __dir__(self) -> list[str]:
+        return dir(_image.Images)
+
+
+image = cast("_image.Images", _CurrentImages())
 
 
 def assets(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import threading
+import weakref
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -25,6 +26,14 @@ RENEWED_BEFORE = timedelta(minutes=2)
 """How long before its end a session is exchanged for another one."""
 
 _T = TypeVar("_T")
+
+
+_of: weakref.WeakKeyDictionary[Session, Images] = weakref.WeakKeyDictionary()
+
+
+def of(here: Session) -> Images:
+    """Return the images of a session; the same object as long as the session lives, for it keeps tile sessions."""
+    return _of.setdefault(here, Images(weakref.proxy(here)))
 
 
 class ImageInfo(wire.ImageInfo, frozen=True, kw_only=True):

@@ -50,7 +50,8 @@ def test_every_public_name_is_listed_imported_and_there() -> None:
     assert list(epista._WHERE) == epista.__all__
     assert imported == epista._WHERE
     for name in epista.__all__:
-        assert getattr(epista, name).__name__ == name
+        # Of all but `image`, which is no class or function.
+        assert getattr(getattr(epista, name), "__name__", "image") == name
 
 
 def test_every_error_is_public() -> None:

@@ -105,6 +105,20 @@ class TestVerbs:
 
         assert np.array_equal(embedded_ws.image.read_region(made, 0, 0, 9, 9, channels=[0]), PIXELS[0, :9, :9])
 
+    def test_the_images_of_the_current_workspace_are_those_of_the_module(
+        self, http_ws: epista.Workspace, asset: dict[str, Any], tmp_path: Path
+    ) -> None:
+        epista.use(http_ws)
+        try:
+            [img] = epista.assets(experiment="EXP-1", kind="IMAGE")
+
+            assert epista.image.info(img).width == 400
+            assert epista.image.read_region(img, 0, 0, 2048, 2048, level=1, channels=["DAPI"]).shape == (150, 200)
+            assert epista.image.thumbnail(img, max_px=40).to_pil().size == (40, 30)
+            assert "thumbnail" in dir(epista.image)
+        finally:
+            epista.use(None)
+
     def test_what_was_read_is_lineage(self, http_ws: epista.Workspace, asset: dict[str, Any]) -> None:
         http_ws.image.read_region(KEY, 0, 0, 9, 9)
 

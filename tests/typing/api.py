@@ -12,6 +12,7 @@ import epista
 from epista.client.arrays import Arrays
 from epista.client.assets import Hits, Level
 from epista.client.flow import Flow
+from epista.client.image import Images
 from epista.client.instruments import Instruments
 from epista.client.lineage import Lineage
 from epista.client.links import Link
@@ -54,6 +55,8 @@ assert_type(ws.get("a"), epista.Asset)
 assert_type(ws.get("a").workspace, epista.Session)
 assert_type(ws.array, Arrays)
 assert_type(ws.flow, Flow)
+assert_type(ws.image, Images)
+assert_type(epista.image, Images)
 assert_type(ws.instruments, Instruments)
 assert_type(ws.get(ws.get("a")).meta, dict[str, Any])
 assert_type(ws.link("a", seconds=60), Link)
