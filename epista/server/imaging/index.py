@@ -16,6 +16,9 @@ VERSION = 1
 MAX_PAGES = 65_536
 """How many planes, pages and reduced pages an image may have."""
 
+MAX_TILES = 8 * 1024**2
+"""How many tiles or strips the planes of a level may have together."""
+
 MAX_HEADER_BYTES = 64 * 1024**2
 """How much of a file may be read to find out what is in it."""
 

@@ -25,6 +25,7 @@ from epista.server.imaging.index import (
     MAX_PAGES,
     MAX_PROPERTY_CHARACTERS,
     MAX_TILE_BYTES,
+    MAX_TILES,
     Channel,
     Coding,
     Index,
@@ -217,9 +218,12 @@ def _level(series: Any, order: NDArray[np.int64], size: int, warnings: list[str]
     row_bytes = width * samples * coding.bits // 8 if coding else 0
     if coding and coding.compression == 1 and not coding.bits % 8 and not key.is_tiled and all(map(_is_in_one_piece, planes)):
         # Rows that nothing compresses can be read by themselves, and strips that follow each other together.
-        tile_height = min(height, max(1, STRIP_BYTES // row_bytes))
-        grid = math.ceil(height / tile_height)
-        planes = [plane and _split(plane, row_bytes, tile_height, height) for plane in planes]
+        rows = min(height, max(1, STRIP_BYTES // row_bytes))
+        pieces = math.ceil(height / rows)
+        # A few bytes may tell of any height.
+        if pieces * len(order) <= MAX_TILES:
+            tile_height, grid = rows, pieces
+            planes = [plane and _split(plane, row_bytes, rows, height) for plane in planes]
     missing, beyond = planes.count(None), 0
     for plane in planes:
         if plane:
@@ -262,6 +266,8 @@ def _pages(series: Any, count: int) -> list[_Tiles | None]:
     first = series.keyframe
     if len(series._pages) == 1 and count > 1 and series.dataoffset is not None:
         # One page speaks for all, whose pixels follow its own.
+        if count * len(first.dataoffsets) > MAX_TILES:
+            raise UnreadableImageError(f"the planes of the image have more than {MAX_TILES:,} strips")
         offsets, sizes = np.asarray(first.dataoffsets, np.uint64), np.asarray(first.databytecounts, np.uint64)
         return [_Tiles(offsets + np.uint64(number * first.nbytes), sizes, b"") for number in range(count)]
     found = [

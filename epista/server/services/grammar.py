@@ -255,11 +255,14 @@ _PRINTED_AS_IS: dict[type[exp.Expr], re.Pattern[str]] = {
 
 _NUMBER = re.compile(r"[0-9][0-9_]*(\.[0-9_]*)?([eE][+-]?[0-9]+)?|\.[0-9][0-9_]*([eE][+-]?[0-9]+)?")
 
+_MAX_DIGITS = 1000
+
 _BETWEEN_QUOTES = (exp.Identifier, exp.Literal, exp.RawString, exp.ByteString)
 
 _UNSPEAKABLE = re.compile("[\0\ud800-\udfff]")
 
-_BARE_NAME = re.compile(r"[^\W\d]\w*([-@/#]\w[\w.@/#-]*)+|\w+\.\w+@\w+")
+# From the beginning of a word, and never back: else the time it takes grows with the square of a long name.
+_BARE_NAME = re.compile(r"\b(?:[^\W\d]\w*+(?:[-@/#]\w[\w.@/#-]*+)++|\w++\.\w++@\w++)")
 
 _TOLD: dict[Any, tuple[str, str]] = {
     (exp.Table, "catalog"): ("a name of three parts", 'names have one part, or two: "EXP-12".counts'),
@@ -433,8 +436,11 @@ def _allow(node: exp.Expr, sql: str) -> None:
                     raise unreadable("a name is expected", sql, at, 'a version is named in quotes: "counts@3"')
             elif isinstance(part, str) and not isinstance(node, _BETWEEN_QUOTES):
                 _allow_text(node, part, sql)
-    if isinstance(node, exp.Literal) and not node.is_string and not _NUMBER.fullmatch(node.this):
-        raise unreadable(f"{node.this!r} is no number", sql, offset(node))
+    if isinstance(node, exp.Literal) and not node.is_string:
+        if len(node.this) > _MAX_DIGITS:
+            raise unreadable(f"a number has more than {_MAX_DIGITS} characters", sql, offset(node))
+        if not _NUMBER.fullmatch(node.this):
+            raise unreadable(f"{node.this!r} is no number", sql, offset(node))
     if isinstance(node, exp.WithinGroup) and not isinstance(node.this, exp.PercentileCont | exp.PercentileDisc):
         _refuse_node(node, exp.WithinGroup, "", sql)
     node.comments = None

@@ -248,6 +248,19 @@ def test_an_empty_tile_is_empty_wherever_the_file_says_that_it_lies() -> None:
     assert source.ranges[-1] == (0, 0)
 
 
+def test_a_height_that_the_file_has_not_takes_no_memory() -> None:
+    data = made(tags(262_176, 1_879_048_416, offsets=[8], sizes=[1]), data=b"a")
+
+    tracemalloc.start()
+    image = opened(data)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert peak < 10_000_000
+    with pytest.raises(UnreadableImageError, match="its tiles have"):
+        image.read_region(0, 0, 1, 1)
+
+
 def ome(body: str, *, head: str = "", sizes: str = 'SizeX="4" SizeY="4" SizeZ="1" SizeC="1" SizeT="1"') -> bytes:
     """Return an OME-TIFF of 4 x 4 pixels with this XML."""
     text = (

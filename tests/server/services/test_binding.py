@@ -248,6 +248,19 @@ def test_a_function_that_spark_has_not_is_refused_for_spark_alone() -> None:
         bind("SELECT java_method('java.lang.System', 'getenv')", str, engine="spark")
 
 
+@pytest.mark.parametrize("engine", ["duckdb", "spark"])
+def test_a_number_of_thousands_of_digits_is_refused(engine: str) -> None:
+    with pytest.raises(QuerySyntaxError, match="a number has more than 1000 characters"):
+        bind("SELECT a FROM counts LIMIT 1" + "0" * 5000, str, engine=engine)
+
+
+@pytest.mark.timeout(10)
+@pytest.mark.parametrize("text", ["a_", "a-", "a.", "a.a@", "a@b.c@"])
+def test_long_names_are_answered_soon(text: str) -> None:
+    with pytest.raises((QuerySyntaxError, QueryRefusedError)):
+        bound("SELECT 1 FROM a, " + text * (60_000 // len(text)) + " x y")
+
+
 @pytest.mark.parametrize("unit", ["", "h?our", "day, (SELECT 1)", ",,"], ids=["empty", "damaged", "query", "commas"])
 def test_what_spark_would_read_without_quotes_is_a_word(unit: str) -> None:
     assert bind("SELECT date_diff('day', a, b) FROM counts", str, engine="spark")
