@@ -140,7 +140,7 @@ def create_app(config: Config, *, owner: Owner | None = None, clock: moments.Clo
         "links.open": LinkDownload(BY_NAME["links.open"], door, links, blobs),
         "frames.send": FrameUpload(BY_NAME["frames.send"], door, frames),
         "batches.commit": BatchCommit(BY_NAME["batches.commit"], door, batches),
-        "images.region": Tiles(BY_NAME["images.region"], door, looking.maker, looking.region, looks),
+        "images.region": Tiles(BY_NAME["images.region"], door, looking.maker, looking.region, looks, Turns(tiles.REGIONS)),
         "images.thumbnail": Tiles(BY_NAME["images.thumbnail"], door, looking.maker, looking.thumbnail, looks),
         "frames.read": FrameDownload(BY_NAME["frames.read"], door, frames),
         "queries.run": QueryStream(BY_NAME["queries.run"], door, queries, turns_of(config)),

@@ -207,6 +207,9 @@ class TestSessions:
         assert headers["referrer-policy"] == "no-referrer"
         assert (again.status_code, again.content) == (304, b"")
         assert ask(address + "1", **{"If-None-Match": headers["etag"]}).status_code == 200
+        head = ask(address, "HEAD")
+        assert (head.status_code, head.content) == (200, b"")
+        assert head.headers["content-length"] == str(len(ask(address).content))
 
     def test_a_session_ends_and_a_live_one_buys_the_next(self, maker: Api, asset: dict[str, Any], clock: Clock) -> None:
         address = opened(maker)

@@ -8,12 +8,12 @@ asked about one version never changes, so caches may keep it, but only the brows
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 from anyio import CapacityLimiter, to_thread
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
-from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
 from epista.contract.endpoints import Endpoint
@@ -21,11 +21,16 @@ from epista.server.access import actors
 from epista.server.access.actors import Actor
 from epista.server.routes import conditions
 from epista.server.routes.dispatch import Door
-from epista.server.routes.transfers import Raw
+from epista.server.routes.transfers import Raw, opening
+from epista.server.routes.turns import Turns
 from epista.server.services.images import Made
+from epista.server.stores.blobs import CHUNK
 
 THREADS = 32
 """How many questions about images wait for a child at once, in threads of their own: they hold up nothing else."""
+
+REGIONS = 8
+"""How many regions are read and sent at once: each may have a quarter of a gigabyte, which is in memory until it is sent."""
 
 
 class Tiles(Raw):
@@ -38,8 +43,10 @@ class Tiles(Raw):
         maker: Callable[[str, actors.Request], Actor],
         answer: Callable[[Actor, Any], Made],
         threads: CapacityLimiter,
+        turns: Turns | None = None,
     ) -> None:
         super().__init__(row, door)
+        self._turns = turns
         self._threads = threads
         self._maker = maker
         self._answer = answer
@@ -62,19 +69,28 @@ class Tiles(Raw):
         return actor
 
     async def move(self, actor: Actor, wanted: Any, request: Request, send: Send) -> None:
+        async with self._turns.turn(actor.caller) if self._turns else nullcontext():
+            await self._send_made(actor, wanted, request, send)
+
+    async def _send_made(self, actor: Actor, wanted: Any, request: Request, send: Send) -> None:
         made: Made = await to_thread.run_sync(self._answer, actor, wanted, limiter=self._threads)
         headers = {
             "ETag": f'"{made.tag}"',
             "Cache-Control": "private, max-age=31536000, immutable",
             "X-Content-Type-Options": "nosniff",
         }
-        status = conditions.answer(request.method, request.headers, tag=headers["ETag"], size=len(made.body)).status
-        if status == 304:
-            response = Response(status_code=304, headers=headers)
-        else:
-            # Of a picture no part is sent: it is drawn anew for each.
-            response = Response(made.body, media_type=made.media_type, headers=headers)
-        await response(request.scope, request.receive, send)
+        if conditions.answer(request.method, request.headers, tag=headers["ETag"], size=len(made.body)).status == 304:
+            await self._send(send, opening(304, headers))
+            await self._send(send, {"type": "http.response.body", "body": b""})
+            return
+        # Of a picture no part is sent: it is drawn anew for each.
+        headers |= {"Content-Type": made.media_type, "Content-Length": str(len(made.body))}
+        await self._send(send, opening(200, headers))
+        # In pieces, so that the time for each is bounded: nobody keeps a turn by not reading.
+        for start in range(0, len(made.body) if request.method == "GET" else 0, CHUNK):
+            piece = made.body[start : start + CHUNK]
+            await self._send(send, {"type": "http.response.body", "body": piece, "more_body": True})
+        await self._send(send, {"type": "http.response.body", "body": b""})
 
 
 _FOR_ALL_SITES = (
