@@ -210,6 +210,8 @@ def _level(series: Any, order: NDArray[np.int64], size: int, warnings: list[str]
     apart, _, height, width, samples = key.shaped
     coding, problem = _coding(key)
     tile_height, tile_width = (key.tilelength, key.tilewidth) if key.is_tiled else (key.rowsperstrip, width)
+    if not all(isinstance(length, int | np.integer) for length in (*key.shaped, tile_height, tile_width)):
+        raise UnreadableImageError("the size of the image is no whole number")
     if not (tile_height > 0 and tile_width > 0):
         raise UnreadableImageError("the tiles of the image have no size")
     grid = math.ceil(height / tile_height) * math.ceil(width / tile_width)

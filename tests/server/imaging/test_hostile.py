@@ -248,6 +248,16 @@ def test_an_empty_tile_is_empty_wherever_the_file_says_that_it_lies() -> None:
     assert source.ranges[-1] == (0, 0)
 
 
+@pytest.mark.parametrize("code", [256, 257, 322, 323])
+def test_a_size_that_is_no_whole_number_is_refused(code: int) -> None:
+    whole = made(tags(16, 16, offsets=[8], sizes=[256], tile=16), data=bytes(256))
+    # Of type float.
+    data = whole.replace(struct.pack("<HHII", code, 4, 1, 16), struct.pack("<HHIf", code, 11, 1, 16.0))
+
+    with pytest.raises(UnreadableImageError):
+        opened(data).read_region(0, 0, 4, 4)
+
+
 def test_a_height_that_the_file_has_not_takes_no_memory() -> None:
     data = made(tags(262_176, 1_879_048_416, offsets=[8], sizes=[1]), data=b"a")
 
