@@ -35,8 +35,8 @@ class TileCache:
             return tile
 
     def put(self, key: Hashable, tile: NDArray[Any]) -> None:
-        """Keep a tile, unless it is larger than a quarter of all."""
-        if tile.nbytes > self._max_bytes // 4:
+        """Keep a tile, unless it alone is more than may be kept."""
+        if tile.nbytes > self._max_bytes:
             return
         with self._lock:
             former = self._tiles.pop(key, None)

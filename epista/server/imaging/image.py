@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from epista.contract.errors import UnreadableImageError, ValidationError
-from epista.server.imaging import tiff
+from epista.server.imaging import pictures, tiff
 from epista.server.imaging.cache import TileCache
 from epista.server.imaging.index import Index, Scene, Where
 from epista.server.imaging.sources import Source
@@ -120,10 +120,12 @@ def read_index(source: Source) -> Index:
     head = source.read([(0, min(_HEAD_BYTES, source.size))])[0]
     if tiff.is_tiff(head):
         return tiff.read_index(source)
+    if pictures.is_picture(head):
+        return pictures.read_index(source)
     raise UnreadableImageError("this is no image of a kind that can be read" if head else "the image has no bytes")
 
 
-_READERS: dict[str, Callable[[Source, Index, TileCache, Hashable], Reader]] = {"tiff": tiff.Tiff}
+_READERS: dict[str, Callable[[Source, Index, TileCache, Hashable], Reader]] = {"tiff": tiff.Tiff, "picture": pictures.Picture}
 
 
 def _numbered(what: str, number: int, count: int) -> int:
