@@ -44,21 +44,21 @@ def main(into: str, path: str = "", vendor: str = "", timezone: str = "", locale
         _reply(into, {"wrong": f"no time zone is called {timezone!r}; they are called as in 'Europe/Berlin'"})
         return
     documents: dict[str, Any] = {}
-    refused = ""
+    refused = []
     for name in [vendor] if vendor else _looks(path):
         try:
             model = allotrope_model_from_file(path, Vendor(name), default_timezone=zone, locale=locale or None)
             documents[name] = unstructure(model)
         except Exception as error:  # noqa: BLE001 - its parsers raise whatever a line that they do not expect leads to
             first = (str(error).strip().splitlines() or [""])[0]
-            refused = f"as an export of {name}: {type(error).__name__}: {first}"[:500]
+            refused.append(f"as an export of {name}: {type(error).__name__}: {first}"[:300])
     if len(documents) == 1:
         [(name, document)] = documents.items()
         _reply(into, {"vendor": name, "document": document})
     elif documents:
         _reply(into, {"several": sorted(documents)})
     else:
-        _reply(into, {"error": refused or "it looks like an export of no vendor that allotropy knows"})
+        _reply(into, {"error": "; ".join(refused[:3]) or "it looks like an export of no vendor that allotropy knows"})
 
 
 def _looks(path: str) -> list[str]:
