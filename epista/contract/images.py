@@ -11,6 +11,9 @@ from epista.contract.messages import Instant, Reply, Request, Text
 TILES = "/tiles"
 """Where the addresses of all sessions begin."""
 
+IIIF = TILES + "/{token}/iiif"
+"""Where those of the IIIF Image API do."""
+
 
 class OpenTiles(Request, frozen=True, kw_only=True):
     """Open a session, in which the pixels of one version are read."""
@@ -173,3 +176,90 @@ class DrawThumbnail(Request, frozen=True, kw_only=True):
 
     def __repr__(self) -> str:
         return f"DrawThumbnail(token=<hidden>, max_px={self.max_px})"
+
+
+class GetRendering(Request, frozen=True, kw_only=True):
+    """Look at how the image of a session is drawn if nobody says how."""
+
+    token: Text
+    """The token of the session."""
+    scene: _Number = 0
+    """Of the images of the file, from 0."""
+
+    def __repr__(self) -> str:
+        return f"GetRendering(token=<hidden>, scene={self.scene})"
+
+
+class ChannelRendering(Reply, frozen=True, kw_only=True):
+    """How one channel may be drawn."""
+
+    channel: int
+    """Its number, from 0."""
+    name: str
+    """As in the file, else ``Channel 0``, ..."""
+    color: str
+    """As ``rrggbb`` in hexadecimal."""
+    low: float
+    """The value that is drawn black."""
+    high: float
+    """The value that is drawn in the full colour."""
+    is_shown: bool
+    """Whether it is drawn if nobody says which channels are."""
+    lowest: float
+    """The smallest value among the pixels that were looked at: those of the smallest level, or of its middle."""
+    highest: float
+    """The largest value among them."""
+
+
+class ImageRendering(Reply, frozen=True, kw_only=True):
+    """
+    How an image is drawn if nobody says how: between the limits that its file names, else between percentiles of its pixels.
+
+    Worked out once for each image, so that all its tiles agree.
+    """
+
+    text: str
+    """As it stands in addresses: ``0:0000ff:200:4000,2:ff0000:100:3000;z3``, number, colour, low and high of each channel."""
+    z: int = 0
+    """Which of the planes above each other is drawn: the middle one."""
+    channels: tuple[ChannelRendering, ...]
+    """All of them, in their order."""
+
+
+class OpenPicture(Request, frozen=True, kw_only=True):
+    """Follow the base address of an image to its ``info.json`` (IIIF Image API 3.0, section 2)."""
+
+    token: Text
+    """The token of the session."""
+    image: Text
+    """The version, and after ``~`` how it is drawn, as in `ImageRendering`; without that as usual."""
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(token=<hidden>, image={self.image!r})"
+
+
+class DescribePicture(OpenPicture, frozen=True, kw_only=True):
+    """Look at what pictures an image has (IIIF Image API 3.0, section 5); as ``application/ld+json``, if that is accepted."""
+
+
+class DrawPicture(Request, frozen=True, kw_only=True):
+    """Draw a part of the image of a session (IIIF Image API 3.0, section 4, level 2)."""
+
+    token: Text
+    """The token of the session."""
+    image: Text
+    """The version, and after ``~`` how it is drawn, as in `ImageRendering`; without that as usual."""
+    region: Text
+    """``full``, ``square``, ``x,y,w,h`` or ``pct:x,y,w,h``, in pixels of level 0."""
+    size: Text
+    """``max``, ``w,``, ``,h``, ``w,h``, ``!w,h`` or ``pct:n``; after ``^`` it may be larger than the region."""
+    rotation: Text
+    """0, 90, 180 or 270, clockwise; after ``!`` mirrored at first."""
+    name: Text
+    """``quality.format``: ``default``, ``color``, ``gray`` or ``bitonic``; ``jpg``, ``png`` or ``webp``."""
+
+    def __repr__(self) -> str:
+        return (
+            f"DrawPicture(token=<hidden>, image={self.image!r}, region={self.region!r}, size={self.size!r}, "
+            f"rotation={self.rotation!r}, name={self.name!r})"
+        )

@@ -41,7 +41,7 @@ from epista.server.routes.limits import RateLimit
 from epista.server.routes.metrics import Metrics
 from epista.server.routes.queries import QueryStream, too_many
 from epista.server.routes.requests import Requests
-from epista.server.routes.tiles import Tiles
+from epista.server.routes.tiles import PictureBase, PictureInfo, Tiles
 from epista.server.routes.transfers import Download, KeyStream, LinkDownload, PartUpload, Upload
 from epista.server.routes.turns import SLOW_THREADS, Turns
 from epista.server.services.appends import Appends
@@ -142,6 +142,11 @@ def create_app(config: Config, *, owner: Owner | None = None, clock: moments.Clo
         "batches.commit": BatchCommit(BY_NAME["batches.commit"], door, batches),
         "images.region": Tiles(BY_NAME["images.region"], door, looking.maker, looking.region, looks, Turns(tiles.REGIONS)),
         "images.thumbnail": Tiles(BY_NAME["images.thumbnail"], door, looking.maker, looking.thumbnail, looks),
+        "images.iiif": PictureBase(BY_NAME["images.iiif"], door, looking.maker, looking.iiif_info, looks),
+        "images.iiif_info": PictureInfo(BY_NAME["images.iiif_info"], door, looking.maker, looking.iiif_info, looks),
+        "images.iiif_picture": Tiles(
+            BY_NAME["images.iiif_picture"], door, looking.maker, looking.iiif_picture, looks, Turns(tiles.PICTURES)
+        ),
         "frames.read": FrameDownload(BY_NAME["frames.read"], door, frames),
         "queries.run": QueryStream(BY_NAME["queries.run"], door, queries, turns_of(config)),
         "assets.keys": KeyStream(BY_NAME["assets.keys"], door, assets),

@@ -26,6 +26,10 @@ MAX_INDEX_BYTES = 64 * 1024**2
 """How many bytes of indexes are kept."""
 
 
+MAX_PICTURE_BYTES = 64 * 1024**2
+"""How many bytes a picture may have, as a file."""
+
+
 class Place(msgspec.Struct, frozen=True, kw_only=True):
     """Where the bytes of an image lie: in a file of this machine, or behind a link."""
 
@@ -60,11 +64,33 @@ class Region(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     scene: int = 0
 
 
+class Suggest(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """Say how each channel may be shown: a list of `epista.server.imaging.rendering.Suggestion`."""
+
+    scene: int = 0
+
+
 class Thumbnail(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """Draw a small picture, as PNG."""
 
     max_px: int
-    scene: int = 0
+    rendering: str
+    """As `epista.server.imaging.rendering.parse` reads it."""
+
+
+class Picture(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """Draw a picture; the parts of its address are as `epista.server.imaging.iiif.parse` reads them."""
+
+    rendering: str
+    region: str
+    size: str
+    rotation: str
+    quality: str
+    format: str
+
+
+Ask = Region | Suggest | Thumbnail | Picture
+"""What is asked of an image whose index is known."""
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,7 +99,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     place: Place
     name: str
     """By which the image is known again: another one for other bytes."""
-    ask: Describe | Region | Thumbnail
+    ask: Describe | Ask
     index: bytes = b""
     """What `Describe` gave; needed where the child does not know it, which it says."""
 
@@ -109,7 +135,7 @@ class _Reader:
 
     def work(self, job: Job) -> Done | Unknown:
         """Do what is asked."""
-        from epista.server.imaging import image, thumbnails
+        from epista.server.imaging import image
         from epista.server.imaging.index import Index
 
         if isinstance(job.ask, Describe):
@@ -123,9 +149,7 @@ class _Reader:
             found = image.open_image(
                 opened.source, index=msgspec.msgpack.decode(index, type=Index), cache=self._tiles, name=job.name
             )
-            if isinstance(job.ask, Thumbnail):
-                return Done(body=thumbnails.draw(found, job.ask.max_px, scene=job.ask.scene))
-            return Done(body=_region(found, job.ask))
+            return Done(body=_answered(found, job.ask))
 
     def _keep(self, name: str, index: bytes) -> None:
         self._indexes[name] = index
@@ -153,6 +177,34 @@ class _Opened:
 
     def close(self) -> None:
         self._whole.close()
+
+
+def _answered(image: Image, ask: Ask) -> bytes:
+    from epista.server.imaging import drawing, iiif, rendering
+
+    if isinstance(ask, Region):
+        return _region(image, ask)
+    if isinstance(ask, Suggest):
+        return msgspec.msgpack.encode(drawing.suggest(image, ask.scene))
+    shown = rendering.parse(ask.rendering)
+    if isinstance(ask, Thumbnail):
+        return drawing.thumbnail(image, shown, ask.max_px)
+    whole = drawing.scene_of(image, shown).levels[0]
+    asked = iiif.parse(
+        whole.width,
+        whole.height,
+        region=ask.region,
+        size=ask.size,
+        rotation=ask.rotation,
+        quality=ask.quality,
+        format=ask.format,
+    )
+    made = drawing.picture(image, shown, asked)
+    if len(made) > MAX_PICTURE_BYTES:
+        raise TooLargeError(
+            f"the picture has {len(made):,} bytes, and {MAX_PICTURE_BYTES:,} are the most", hint="ask for a smaller one"
+        )
+    return made
 
 
 def _region(image: Image, ask: Region) -> bytes:

@@ -10,7 +10,7 @@ import msgspec
 from epista.contract import errors
 from epista.contract.errors import TooLargeError, UnavailableError
 from epista.server.engines import image_files
-from epista.server.engines.image_files import Describe, Done, Failed, Job, Place, Region, Thumbnail, Unknown
+from epista.server.engines.image_files import Ask, Describe, Done, Failed, Job, Place, Unknown
 from epista.server.engines.sandbox import Limits, NoReplyError, Sandbox
 
 # One thread each: there is a child for each core. Arenas of malloc would be kept for good.
@@ -48,12 +48,12 @@ class ImageReader:
         """
         return self._body(Job(place=place, name=name, ask=Describe()))
 
-    def read(self, place: Place, name: str, ask: Region | Thumbnail, index: Callable[[], bytes]) -> bytes:
+    def read(self, place: Place, name: str, ask: Ask, index: Callable[[], bytes]) -> bytes:
         """
-        Read a region or a thumbnail; *index* gives what `index` gave, and is called where a child does not know it.
+        Read or draw; *index* gives what `index` gave, and is called where a child does not know it.
 
         Raises:
-            ValidationError: there is no such region.
+            InvalidRequestError, ValidationError: the image has no such thing.
             UnreadableImageError, TooLargeError, UnavailableError: as for `index`.
         """
         job = Job(place=place, name=name, ask=ask)

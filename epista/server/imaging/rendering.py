@@ -6,11 +6,12 @@ Limits and colours stand in the address of a picture, so that all tiles of one a
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from epista.contract.errors import ValidationError
+from epista.contract.errors import InvalidRequestError
 from epista.server.imaging.index import Scene
 
 if TYPE_CHECKING:
@@ -45,34 +46,49 @@ class Rendering(NamedTuple):
     looks: tuple[Look, ...]
     z: int = 0
     t: int = 0
+    scene: int = 0
+
+
+class Suggestion(NamedTuple):
+    """How a channel may be shown."""
+
+    look: Look
+    is_shown: bool
+    """Whether it is among those that are shown if nobody says which."""
+    lowest: float
+    """Of the pixels that were looked at."""
+    highest: float
 
 
 def parse(text: str) -> Rendering:
     """
-    Read ``0:0000ff:200:4000,2:ff0000:100:3000;z3;t1``: channels with their colours and limits, and the plane.
+    Read ``0:0000ff:200:4000,2:ff0000:100:3000;z3;t1;s2``: channels with their colours and limits, the plane, and the scene.
 
     Raises:
-        ValidationError: it is no such text.
+        InvalidRequestError: it is no such text.
     """
     channels, *plane = text.split(";")
     if not all(_PLANE.fullmatch(part) for part in plane) or len({part[0] for part in plane}) != len(plane):
-        raise ValidationError(f"{text[:60]!r} is no rendering: a plane is z3, t1, or both")
+        raise InvalidRequestError(f"{text[:60]!r} is no rendering: after the channels come z3, t1 and s2, or some of them")
     at = {part[0]: int(part[1:]) for part in plane}
     looks = []
     for part in channels.split(","):
         found = _LOOK.fullmatch(part)
-        if found is None or not float(found[3]) < float(found[4]):
-            raise ValidationError(f"{part[:60]!r} is no rendering of a channel: number:rrggbb:low:high, and low is below high")
+        if found is None or not float(found[3]) < float(found[4]) or not math.isfinite(float(found[4]) - float(found[3])):
+            raise InvalidRequestError(
+                f"{part[:60]!r} is no rendering of a channel: number:rrggbb:low:high, and low is below high"
+            )
         looks.append(Look(int(found[1]), found[2].lower(), float(found[3]), float(found[4])))
     if len({look.channel for look in looks}) != len(looks) or len(looks) > MAX_CHANNELS:
-        raise ValidationError(f"a picture has each channel once, and at most {MAX_CHANNELS}")
-    return Rendering(tuple(looks), at.get("z", 0), at.get("t", 0))
+        raise InvalidRequestError(f"a picture has each channel once, and at most {MAX_CHANNELS}")
+    return Rendering(tuple(looks), at.get("z", 0), at.get("t", 0), at.get("s", 0))
 
 
 def spell(rendering: Rendering) -> str:
     """Return the text that `parse` reads."""
-    looks = ",".join(f"{look.channel}:{look.color}:{look.low:.7g}:{look.high:.7g}" for look in rendering.looks)
-    return looks + f";z{rendering.z}" * bool(rendering.z) + f";t{rendering.t}" * bool(rendering.t)
+    looks = ",".join(f"{look.channel}:{look.color}:{_spelt(look.low)}:{_spelt(look.high)}" for look in rendering.looks)
+    places = (("z", rendering.z), ("t", rendering.t), ("s", rendering.scene))
+    return looks + "".join(f";{axis}{number}" for axis, number in places if number)
 
 
 def color_of(name: str, number: int) -> str:
@@ -81,39 +97,35 @@ def color_of(name: str, number: int) -> str:
     return "0000ff" if "dapi" in known or "hoechst" in known else SAFE_COLORS[number % len(SAFE_COLORS)]
 
 
-def limits(plane: NDArray[np.generic]) -> tuple[float, float]:
-    """Return between which values a channel is stretched, by its pixels, of which some may be no numbers."""
-    import numpy as np
-
-    values = plane[np.isfinite(plane)] if plane.dtype.kind == "f" else plane.reshape(-1)
-    if not values.size:
-        return 0.0, 1.0
-    low, high = (float(found) for found in np.percentile(values, (LOW_PERCENT, HIGH_PERCENT)))
-    if not low < high:
-        # One value nearly everywhere; the few others still show.
-        low, high = float(values.min()), float(values.max())
-    return (low, high) if low < high else (low, low + 1.0)
-
-
-def usual(scene: Scene, planes: Sequence[NDArray[np.generic]]) -> Rendering:
+def suggest(scene: Scene, planes: Sequence[NDArray[np.generic]]) -> tuple[Suggestion, ...]:
     """
-    Return how an image is shown if nobody says how; *planes* are the pixels of its channels, all or a sample.
+    Return how each channel may be shown; *planes* are the pixels of the channels, all or a sample.
 
     Limits are those of the file, else the whole range of 8 bits, else between percentiles of the pixels. Of many channels the
     first ones are shown.
     """
     names = [channel.name for channel in scene.channels]
     is_color = names[:3] == ["R", "G", "B"]
-    looks = []
+    found = []
     for number, (channel, plane) in enumerate(zip(scene.channels, planes, strict=True)):
-        if number == (3 if is_color else len(SAFE_COLORS)):
-            break
-        plain = _RGB[number][0] if is_color else "ffffff" if len(names) == 1 else color_of(channel.name, number)
+        plain = _RGB[number][0] if is_color and number < 3 else "ffffff" if len(names) == 1 else color_of(channel.name, number)
         bits = 8 * plane.dtype.itemsize
         whole = (0.0, 2.0**bits - 1) if plane.dtype.kind == "u" and (is_color or bits == 8) else None
-        low, high = channel.limits or whole or limits(plane)
-        looks.append(Look(number, channel.color or plain, low, high))
-    return Rendering(tuple(looks))
+        values = _finite(plane)
+        low, high = _usable(channel.limits) or whole or _short(*_limits(values))
+        lowest, highest = (float(values.min()), float(values.max())) if values.size else (low, high)
+        is_shown = number < (3 if is_color else len(SAFE_COLORS))
+        found.append(Suggestion(Look(number, channel.color or plain, low, high), is_shown, lowest, highest))
+    return tuple(found)
+
+
+def usual(suggestions: Sequence[Suggestion], scene: Scene, number: int = 0) -> Rendering:
+    """
+    Return how a scene, the *number*th, is shown if nobody says how.
+
+    Of a stack it is the middle plane: the first and the last are often out of focus.
+    """
+    return Rendering(tuple(one.look for one in suggestions if one.is_shown), scene.size_z // 2, 0, number)
 
 
 def composite(planes: Sequence[NDArray[np.generic]], looks: Sequence[Look]) -> NDArray[np.uint8]:
@@ -139,6 +151,39 @@ def composite(planes: Sequence[NDArray[np.generic]], looks: Sequence[Look]) -> N
     return np.minimum(total, 255).astype(np.uint8)
 
 
+def _finite(plane: NDArray[np.generic]) -> NDArray[np.generic]:
+    import numpy as np
+
+    return plane[np.isfinite(plane)] if plane.dtype.kind == "f" else plane.reshape(-1)
+
+
+def _limits(values: NDArray[Any]) -> tuple[float, float]:
+    """Return between which values a channel is stretched, by those of its pixels that are numbers."""
+    import numpy as np
+
+    if not values.size:
+        return 0.0, 1.0
+    low, high = (float(found) for found in np.percentile(values, (LOW_PERCENT, HIGH_PERCENT)))
+    if not low < high:
+        # One value nearly everywhere; the few others still show.
+        low, high = float(values.min()), float(values.max())
+    return (low, high) if low < high else (low, low + 1.0)
+
+
+def _usable(limits: tuple[float, float] | None) -> tuple[float, float] | None:
+    return limits if limits is not None and math.isfinite(limits[1] - limits[0]) and limits[0] < limits[1] else None
+
+
+def _short(low: float, high: float) -> tuple[float, float]:
+    """Return limits that are soon read and written, if they still differ."""
+    short = float(f"{low:.5g}"), float(f"{high:.5g}")
+    return short if short[0] < short[1] else (low, high)
+
+
+def _spelt(value: float) -> str:
+    return repr(value).removesuffix(".0")
+
+
 def _stretched(plane: NDArray[np.generic], low: float, high: float) -> NDArray[np.uint16]:
     """Return 0 to 255 for *low* to *high*."""
     import numpy as np
@@ -155,7 +200,7 @@ def _stretched(plane: NDArray[np.generic], low: float, high: float) -> NDArray[n
     return (np.clip((values - low) / (high - low), 0, 1) * 255 + 0.5).astype(np.uint16)
 
 
-_NUMBER = r"-?\d{1,20}(?:\.\d{1,20})?(?:e[+-]?\d{1,2})?"
+_NUMBER = r"-?\d{1,20}(?:\.\d{1,20})?(?:e[+-]?\d{1,3})?"
 _LOOK = re.compile(rf"(\d{{1,4}}):([0-9a-f]{{6}}):({_NUMBER}):({_NUMBER})", re.ASCII | re.IGNORECASE)
-_PLANE = re.compile(r"[zt]\d{1,9}", re.ASCII)
+_PLANE = re.compile(r"[zts]\d{1,9}", re.ASCII)
 _RGB = (("ff0000", 0.0, 255.0), ("00ff00", 0.0, 255.0), ("0000ff", 0.0, 255.0))

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import nullcontext
-from typing import Any
+from typing import Any, ClassVar
+from urllib.parse import quote
 
 from anyio import CapacityLimiter, to_thread
 from starlette.concurrency import run_in_threadpool
@@ -29,6 +30,9 @@ from epista.server.stores.blobs import CHUNK
 THREADS = 32
 """How many questions about images wait for a child at once, in threads of their own: they hold up nothing else."""
 
+PICTURES = 32
+"""How many pictures are drawn and sent at once; each may have 64 MiB."""
+
 REGIONS = 8
 """How many regions are read and sent at once: each may have a quarter of a gigabyte, which is in memory until it is sent."""
 
@@ -36,12 +40,14 @@ REGIONS = 8
 class Tiles(Raw):
     """One question about an image."""
 
+    _headers: ClassVar[dict[str, str]] = {}
+
     def __init__(
         self,
         row: Endpoint,
         door: Door,
         maker: Callable[[str, actors.Request], Actor],
-        answer: Callable[[Actor, Any], Made],
+        answer: Callable[..., Made],
         threads: CapacityLimiter,
         turns: Turns | None = None,
     ) -> None:
@@ -73,11 +79,12 @@ class Tiles(Raw):
             await self._send_made(actor, wanted, request, send)
 
     async def _send_made(self, actor: Actor, wanted: Any, request: Request, send: Send) -> None:
-        made: Made = await to_thread.run_sync(self._answer, actor, wanted, limiter=self._threads)
+        made = await to_thread.run_sync(self._made, actor, wanted, request, limiter=self._threads)
         headers = {
             "ETag": f'"{made.tag}"',
             "Cache-Control": "private, max-age=31536000, immutable",
             "X-Content-Type-Options": "nosniff",
+            **self._headers,
         }
         if conditions.answer(request.method, request.headers, tag=headers["ETag"], size=len(made.body)).status == 304:
             await self._send(send, opening(304, headers))
@@ -92,6 +99,39 @@ class Tiles(Raw):
             await self._send(send, {"type": "http.response.body", "body": piece, "more_body": True})
         await self._send(send, {"type": "http.response.body", "body": b""})
 
+    def _made(self, actor: Actor, wanted: Any, request: Request) -> Made:
+        made: Made = self._answer(actor, wanted)
+        return made
+
+
+class PictureInfo(Tiles):
+    """What pictures an image has; the document names its own address."""
+
+    _headers: ClassVar[dict[str, str]] = {"Vary": "Accept"}
+
+    def _made(self, actor: Actor, wanted: Any, request: Request) -> Made:
+        host = request.headers.get("host", "")
+        address = self._door.resources.config.public_url or f"{request.url.scheme}://{host}"
+        made: Made = self._answer(actor, wanted, f"{address.rstrip('/')}{_base(request)}".removesuffix("/info.json"))
+        is_linked = "application/ld+json" in request.headers.get("accept", "")
+        return made._replace(media_type=_LINKED_JSON, tag=f"{made.tag}-ld") if is_linked else made
+
+
+class PictureBase(Tiles):
+    """The way from the base address of an image to what is said of it."""
+
+    async def move(self, actor: Actor, wanted: Any, request: Request, send: Send) -> None:
+        await self._send(send, opening(303, {"Location": f"{_base(request)}/info.json", "Content-Length": "0"}))
+        await self._send(send, {"type": "http.response.body", "body": b""})
+
+
+def _base(request: Request) -> str:
+    """Return the path as it was asked for."""
+    raw: bytes = request.scope.get("raw_path") or quote(request.scope["path"]).encode()
+    return raw.partition(b"?")[0].decode("ascii", errors="replace")
+
+
+_LINKED_JSON = 'application/ld+json;profile="http://iiif.io/api/image/3/context.json"'
 
 _FOR_ALL_SITES = (
     (b"access-control-allow-origin", b"*"),

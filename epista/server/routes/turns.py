@@ -19,6 +19,7 @@ SLOW = frozenset(
     (
         "audit.verify",
         "images.info",
+        "images.rendering",
         "lab.backup",
         "lab.gc",
         "lab.verify",

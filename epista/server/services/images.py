@@ -12,16 +12,18 @@ from typing import NamedTuple
 import msgspec
 
 from epista.contract import images as wire
-from epista.contract.errors import MissingExtraError, UnreadableImageError
+from epista.contract.errors import InvalidRequestError, MissingExtraError, NotFoundError, UnreadableImageError
 from epista.server.access.actors import Actor, Request
 from epista.server.engines import image_files
 from epista.server.engines.image_files import Place
 from epista.server.engines.images import ImageReader
+from epista.server.imaging import iiif, rendering
 from epista.server.imaging.index import VERSION, Index, Scene
+from epista.server.imaging.rendering import Suggestion
 from epista.server.services import spans
 from epista.server.services.contents import Content
 from epista.server.services.resources import Resources
-from epista.server.services.tile_sessions import TileSessions
+from epista.server.services.tile_sessions import Sitting, TileSessions
 from epista.server.services.tokens import Tokens
 from epista.server.stores import linked
 from epista.server.stores.table_facts import linked_source
@@ -61,7 +63,7 @@ class Images:
         """Tell what is in an image; no other token is needed, and none counts."""
         sitting = self._sessions.sitting(wanted.token, request)
         with self._place(sitting.content) as place:
-            index = msgspec.msgpack.decode(self._index(sitting.content, place), type=Index)
+            index = self._described(sitting.content, place)
         return wire.ImageInfo(
             version=sitting.ticket.version,
             format=index.format,
@@ -74,17 +76,91 @@ class Images:
     def region(self, actor: Actor, wanted: wire.ReadRegion) -> Made:
         """Read pixels."""
         fields = {name: getattr(wanted, name) for name in image_files.Region.__struct_fields__}
-        return self._read(actor, wanted.token, image_files.Region(**fields), "application/x-npy")
+        content = self._sessions.sitting(wanted.token, actor.request).content
+        with self._place(content) as place:
+            return self._made(content, place, image_files.Region(**fields), "application/x-npy")
+
+    def rendering(self, secret: str | None, wanted: wire.GetRendering, request: Request) -> wire.ImageRendering:
+        """Tell how an image is drawn if nobody says how; no other token is needed, and none counts."""
+        content = self._sessions.sitting(wanted.token, request).content
+        with self._place(content) as place:
+            scenes = self._described(content, place).scenes
+            found = self._suggested(content, place, wanted.scene)
+        shown = rendering.usual(found, scenes[wanted.scene], wanted.scene)
+        return wire.ImageRendering(
+            text=rendering.spell(shown),
+            z=shown.z,
+            channels=tuple(
+                wire.ChannelRendering(
+                    **one.look._asdict(),
+                    name=scenes[wanted.scene].channels[one.look.channel].name,
+                    is_shown=one.is_shown,
+                    lowest=one.lowest,
+                    highest=one.highest,
+                )
+                for one in found
+            ),
+        )
 
     def thumbnail(self, actor: Actor, wanted: wire.DrawThumbnail) -> Made:
         """Draw a small picture."""
-        return self._read(actor, wanted.token, image_files.Thumbnail(max_px=wanted.max_px), "image/png")
-
-    def _read(self, actor: Actor, token: str, ask: image_files.Region | image_files.Thumbnail, media_type: str) -> Made:
-        content = self._sessions.sitting(token, actor.request).content
+        content = self._sessions.sitting(wanted.token, actor.request).content
         with self._place(content) as place:
-            body = self._reader.read(place, _source(content), ask, lambda: self._index(content, place))
-        return _made(content, body, media_type, repr(ask))
+            ask = image_files.Thumbnail(max_px=wanted.max_px, rendering=self._usual(content, place))
+            return self._made(content, place, ask, "image/png")
+
+    def iiif_picture(self, actor: Actor, wanted: wire.DrawPicture) -> Made:
+        """Draw a part of an image."""
+        sitting = self._sessions.sitting(wanted.token, actor.request)
+        text = _spelt(sitting, wanted.image)
+        quality, _, format = wanted.name.rpartition(".")
+        with self._place(sitting.content) as place:
+            ask = image_files.Picture(
+                rendering=self._usual(sitting.content, place) if text is None else text,
+                region=wanted.region,
+                size=wanted.size,
+                rotation=wanted.rotation,
+                quality=quality,
+                format=format,
+            )
+            return self._made(sitting.content, place, ask, iiif.MEDIA_TYPES.get(format, ""))
+
+    def iiif_info(self, actor: Actor, wanted: wire.DescribePicture, address: str) -> Made:
+        """Tell what pictures an image has that is served at *address*."""
+        sitting = self._sessions.sitting(wanted.token, actor.request)
+        text = _spelt(sitting, wanted.image)
+        with self._place(sitting.content) as place:
+            scenes = self._described(sitting.content, place).scenes
+        scene = 0 if text is None else rendering.parse(text).scene
+        if scene >= len(scenes):
+            raise InvalidRequestError(f"there is no scene {scene}; there are {len(scenes)}, from 0")
+        whole = scenes[scene].levels[0]
+        told = msgspec.json.encode(iiif.info(address, whole.width, whole.height, (whole.tile_width, whole.tile_height)))
+        return Made(told, "application/json", hashlib.sha256(told).hexdigest()[:32])
+
+    def _made(self, content: Content, place: Place, ask: image_files.Ask, media_type: str) -> Made:
+        body = self._read(content, place, ask)
+        said = f"{_source(content)} {VERSION} {ask!r}"
+        return Made(body, media_type, hashlib.sha256(said.encode(errors="replace")).hexdigest()[:32])
+
+    def _read(self, content: Content, place: Place, ask: image_files.Ask) -> bytes:
+        return self._reader.read(place, _source(content), ask, lambda: self._index(content, place))
+
+    def _usual(self, content: Content, place: Place) -> str:
+        """Return how an image is drawn if nobody says how."""
+        found = self._suggested(content, place, 0)
+        return rendering.spell(rendering.usual(found, self._described(content, place).scenes[0]))
+
+    def _suggested(self, content: Content, place: Place, scene: int) -> tuple[Suggestion, ...]:
+        """Return how the channels of a scene may be shown; worked out once, so that all tiles agree."""
+        with self._all.table_cache.use() as use:
+            name = f"{_source(content)}-rendering-{VERSION}-{scene}"
+            ask = image_files.Suggest(scene=scene)
+            kept = use.file(name, lambda into: _write(into, self._read(content, place, ask))).read_bytes()
+        return msgspec.msgpack.decode(kept, type=tuple[Suggestion, ...])
+
+    def _described(self, content: Content, place: Place) -> Index:
+        return msgspec.msgpack.decode(self._index(content, place), type=Index)
 
     def _index(self, content: Content, place: Place) -> bytes:
         """Return what is known of an image; found out at first, and kept by content."""
@@ -130,9 +206,12 @@ def _source(content: Content) -> str:
     return content.sha256 or linked_source(content.object)
 
 
-def _made(content: Content, body: bytes, media_type: str, question: str) -> Made:
-    said = f"{_source(content)} {VERSION} {question}"
-    return Made(body, media_type, hashlib.sha256(said.encode()).hexdigest()[:32])
+def _spelt(sitting: Sitting, image: str) -> str | None:
+    """Return the rendering that an address spells out, if it does."""
+    version, tilde, text = image.partition("~")
+    if version != sitting.ticket.version:
+        raise NotFoundError(f"there is no image {version!r} in this session", hint=f"it is for {sitting.ticket.version}")
+    return text if tilde else None
 
 
 def _write(into: Path, *pieces: bytes) -> None:

@@ -1,0 +1,220 @@
+"""Pictures: a part of an image, at any size, in the colours and between the limits of a rendering."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image as Pillow
+
+from epista.contract.errors import InvalidRequestError, ValidationError
+from epista.server.imaging import rendering
+from epista.server.imaging.iiif import Asked
+from epista.server.imaging.image import MAX_PIXELS, MAX_REGION_BYTES, Image
+from epista.server.imaging.index import Scene
+from epista.server.imaging.rendering import Rendering, Suggestion
+
+THUMBNAIL_PX = 4096
+"""How wide and how high a thumbnail may be."""
+
+SAMPLE_PX = 2048
+"""Of a level that is larger than a region may be, limits come of so many pixels squared from its middle."""
+
+JPEG_QUALITY = 85
+"""With a colour for each pixel (4:4:4): one for four would blur red and blue, which are channels here."""
+
+
+class Part(NamedTuple):
+    """A rectangle of an image, in pixels of level 0."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+
+
+def scene_of(image: Image, shown: Rendering) -> Scene:
+    """
+    Return the scene that is shown.
+
+    Raises:
+        InvalidRequestError: the image has no such scene, channel or plane.
+    """
+    scenes = image.index.scenes
+    one = scenes[min(shown.scene, len(scenes) - 1)]
+    channels = max((look.channel for look in shown.looks), default=0)
+    for what, number, count in (
+        ("scene", shown.scene, len(scenes)),
+        ("z", shown.z, one.size_z),
+        ("t", shown.t, one.size_t),
+        ("channel", channels, len(one.channels)),
+    ):
+        if number >= count:
+            raise InvalidRequestError(f"there is no {what} {number}; there are {count}, from 0")
+    return one
+
+
+def thumbnail(image: Image, shown: Rendering, max_px: int) -> bytes:
+    """
+    Return a PNG of a whole scene, of at most *max_px* by *max_px* pixels, and not larger than the scene.
+
+    Raises:
+        ValidationError: it would be larger than a thumbnail may be, or have no pixels.
+        UnreadableImageError: the pixels cannot be read.
+    """
+    if not 0 < max_px <= THUMBNAIL_PX:
+        raise ValidationError(f"a thumbnail has 1 to {THUMBNAIL_PX:,} pixels a side, not {max_px:,}")
+    whole = scene_of(image, shown).levels[0]
+    scale = min(1.0, max_px / max(whole.width, whole.height))
+    size = max(1, round(whole.width * scale)), max(1, round(whole.height * scale))
+    return encode(draw(image, shown, Part(0, 0, whole.width, whole.height), size), "png")
+
+
+def picture(image: Image, shown: Rendering, asked: Asked) -> bytes:
+    """
+    Return the picture that an IIIF address asks for, as a file.
+
+    Raises:
+        InvalidRequestError: the image has no such channel or plane.
+        UnreadableImageError: the pixels cannot be read.
+    """
+    part = Part(asked.x, asked.y, asked.width, asked.height)
+    made = Pillow.fromarray(draw(image, shown, part, (asked.out_width, asked.out_height)))
+    if asked.is_mirrored:
+        made = made.transpose(Pillow.Transpose.FLIP_LEFT_RIGHT)
+    if asked.rotation:
+        made = made.transpose(_TURNS[asked.rotation])
+    if asked.quality in ("gray", "bitonic"):
+        made = made.convert("L")
+    if asked.quality == "bitonic":
+        made = made.convert("1", dither=Pillow.Dither.NONE)
+    return encode(made, asked.format)
+
+
+def encode(made: NDArray[np.uint8] | Pillow.Image, format: str) -> bytes:
+    """Return a picture as a file: ``jpg``, ``png`` or ``webp``."""
+    whole = made if isinstance(made, Pillow.Image) else Pillow.fromarray(made)
+    into = io.BytesIO()
+    if format == "jpg":
+        whole.save(into, "JPEG", quality=JPEG_QUALITY, subsampling=0)
+    elif format == "webp":
+        whole.save(into, "WEBP", quality=JPEG_QUALITY)
+    else:
+        whole.save(into, "PNG")
+    return into.getvalue()
+
+
+def draw(image: Image, shown: Rendering, part: Part, size: tuple[int, int]) -> NDArray[np.uint8]:
+    """
+    Return a part of an image as a picture of *size* (width, height), of the shape ``(height, width, 3)``.
+
+    The smallest level is read that has no fewer pixels than the picture.
+
+    Raises:
+        InvalidRequestError: the image has no such channel or plane.
+        UnreadableImageError: the pixels cannot be read.
+    """
+    one = scene_of(image, shown)
+    width, height = size
+    level = _level_for(one, min(part.width / width, part.height / height))
+    across, down = _factors(one, level)
+    whole = one.levels[level]
+    left, right = (min(edge / across, whole.width) for edge in (part.x, part.x + part.width))
+    top, bottom = (min(edge / down, whole.height) for edge in (part.y, part.y + part.height))
+    # Of the last pixel of a level there may be less than of the others.
+    left, top = min(left, whole.width - 1), min(top, whole.height - 1)
+    first, last = math.floor(left), max(math.ceil(right), math.floor(left) + 1)
+    wanted = [look.channel for look in shown.looks]
+    per_row = (bottom - top) / height
+    # In bands of whole rows of the picture: a level may be larger than what is read at once.
+    rows = max(1, int((_most(one, len(wanted)) // (last - first) - 2) / max(per_row, 1e-9)))
+    bands = []
+    for start in range(0, height, rows):
+        end = min(height, start + rows)
+        above, below = top + start * per_row, top + end * per_row
+        upper, lower = math.floor(above), max(math.ceil(below), math.floor(above) + 1)
+        pixels = _read(image, shown, level, first, upper, last - first, lower - upper, wanted)
+        colored = _colored(one, pixels, shown)
+        box = (left - first, above - upper, right - first, below - upper)
+        bands.append(_resized(colored, box, (width, end - start), is_numbered=bool(one.palette)))
+    return bands[0] if len(bands) == 1 else np.concatenate(bands)
+
+
+def suggest(image: Image, scene: int = 0) -> tuple[Suggestion, ...]:
+    """Return how each channel of a scene may be shown, by the pixels of the middle plane of its smallest level."""
+    one = scene_of(image, Rendering((), scene=scene))
+    plane = rendering.usual((), one, scene)
+    level = _level_for(one, math.inf)
+    across, down = one.levels[level].width, one.levels[level].height
+    names = range(len(one.channels))
+    side = min(SAMPLE_PX, math.isqrt(_most(one, len(names))))
+    if across * down > _most(one, len(names)):
+        x, y = max(0, (across - side) // 2), max(0, (down - side) // 2)
+        pixels = _read(image, plane, level, x, y, side, side, names)
+    else:
+        pixels = _read(image, plane, level, 0, 0, across, down, names)
+    return rendering.suggest(one, [pixels[..., number] for number in names])
+
+
+_TURNS = {90: Pillow.Transpose.ROTATE_270, 180: Pillow.Transpose.ROTATE_180, 270: Pillow.Transpose.ROTATE_90}
+"""Clockwise in IIIF, the other way in Pillow."""
+
+
+def _level_for(scene: Scene, factor: float) -> int:
+    """Return the coarsest level that has a pixel for each *factor* pixels of level 0, or more."""
+    fit = [
+        number
+        for number, level in enumerate(scene.levels)
+        if not level.problem and max(_factors(scene, number)) <= factor * (1 + 1e-6)
+    ]
+    return fit[-1] if fit else 0
+
+
+def _factors(scene: Scene, level: int) -> tuple[float, float]:
+    """Return how many pixels of level 0 one of *level* is wide and high: as it was meant, not as it was rounded."""
+    first, one = scene.levels[0], scene.levels[level]
+    found = []
+    for whole, size in ((first.width, one.width), (first.height, one.height)):
+        meant = round(whole / size)
+        # 2,220 pixels halved three times are 277, of 8 each, and not of 8.014.
+        found.append(float(meant) if abs(whole - meant * size) < meant else whole / size)
+    return found[0], found[1]
+
+
+def _colored(scene: Scene, pixels: NDArray[Any], shown: Rendering) -> NDArray[np.uint8]:
+    """Return pixels ``(height, width, channels)``, of the channels that are shown, as a picture ``(height, width, 3)``."""
+    if scene.palette:
+        colors = (np.frombuffer(scene.palette, "<u2").reshape(3, -1) >> 8).astype(np.uint8)
+        return np.moveaxis(colors[:, np.minimum(pixels[..., 0], colors.shape[1] - 1)], 0, -1)
+    made = rendering.composite([pixels[..., number] for number in range(pixels.shape[-1])], shown.looks)
+    return 255 - made if scene.is_white_zero else made
+
+
+def _resized(
+    pixels: NDArray[np.uint8], box: tuple[float, float, float, float], size: tuple[int, int], *, is_numbered: bool
+) -> NDArray[np.uint8]:
+    if box == (0.0, 0.0, float(size[0]), float(size[1])) and pixels.shape[:2] == size[::-1]:
+        return pixels
+    grows = size[0] > box[2] - box[0] or size[1] > box[3] - box[1]
+    how = Pillow.Resampling.NEAREST if is_numbered else Pillow.Resampling.BICUBIC if grows else Pillow.Resampling.BOX
+    return np.asarray(Pillow.fromarray(pixels).resize(size, how, box=box))
+
+
+def _most(scene: Scene, channels: int) -> int:
+    """Return how many pixels may be read at once."""
+    return min(MAX_PIXELS, MAX_REGION_BYTES // (channels * np.dtype(scene.dtype).itemsize))
+
+
+def _read(
+    image: Image, shown: Rendering, level: int, x: int, y: int, width: int, height: int, channels: Sequence[int]
+) -> NDArray[Any]:
+    """Read pixels of a level at a place that is told in its own pixels, as ``(height, width, channels)``."""
+    across, down = image.index.scenes[shown.scene].downsample(level)
+    # A region begins at the whole part of what is asked for, over the downsample.
+    at = (math.ceil(x * across), math.ceil(y * down))
+    found = image.read_region(*at, width, height, level=level, channels=channels, z=shown.z, t=shown.t, scene=shown.scene)
+    return found if found.ndim == 3 else found[..., np.newaxis]
