@@ -35,6 +35,7 @@ EXTRAS["test"] = sorted(
         "duckdb-extension-tpch==1.5.5",
         "flowio>=1.4",
         "hypothesis>=6.100",
+        "iiif-validator==1.0.5",
         "ipykernel>=6.29",
         "jupyter_client>=8.6",
         "matplotlib>=3.9",

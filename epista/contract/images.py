@@ -256,7 +256,7 @@ class DrawPicture(Request, frozen=True, kw_only=True):
     rotation: Text
     """0, 90, 180 or 270, clockwise; after ``!`` mirrored at first."""
     name: Text
-    """``quality.format``: ``default``, ``color``, ``gray`` or ``bitonic``; ``jpg``, ``png`` or ``webp``."""
+    """``quality.format``: ``default``, ``color``, ``gray`` or ``bitonal``; ``jpg``, ``png`` or ``webp``."""
 
     def __repr__(self) -> str:
         return (

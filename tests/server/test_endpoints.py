@@ -122,6 +122,17 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     "images.info": {"token": "TILES"},
     "images.region": {"token": "TILES", "x": 0, "y": 0, "width": 4, "height": 4},
     "images.thumbnail": {"token": "TILES", "max_px": 4},
+    "images.rendering": {"token": "TILES", "scene": 0},
+    "images.iiif": {"token": "TILES", "image": "PICTURED"},
+    "images.iiif_info": {"token": "TILES", "image": "PICTURED"},
+    "images.iiif_picture": {
+        "token": "TILES",
+        "image": "PICTURED",
+        "region": "full",
+        "size": "max",
+        "rotation": "0",
+        "name": "default.jpg",
+    },
     "links.create": {"version": "VERSION"},
     "links.open": {"link": "LINK", "name": "plate.csv"},
     "reindexing.get": {},
@@ -192,14 +203,15 @@ class Lab:
         token = self.manager.ok(self.manager.post("/tokens", name="to revoke"))["token"]["id"]
         backup = str(server.folder.parent / "backup")
         link = self.manager.ok(self.manager.post("~/links", version=asset["version"]))["url"].split("/")[-2]
-        tiles = self.manager.ok(self.manager.post("~/tiles", ref="EXP-1/cells.tif"))["token"]
+        tiles = self.manager.ok(self.manager.post("~/tiles", ref="EXP-1/cells.tif"))
         upload = self.manager.ok(self.manager.post("~/uploads", size_bytes=len(BYTES)))["id"]
         self.manager.ok(self.manager.call("PUT", f"~/uploads/{upload}/parts/1", data=BYTES))
         query = self.manager.call("POST", "~/queries", json={"sql": "SELECT * FROM plate"}).headers["Epista-Query"]
         self._names = {
             "QUERY": query,
             "LINK": link,
-            "TILES": tiles,
+            "TILES": tiles["token"],
+            "PICTURED": tiles["version"],
             "UPLOAD": upload,
             "TOKEN": token,
             "VERSION": asset["version"],

@@ -88,9 +88,9 @@ def picture(image: Image, shown: Rendering, asked: Asked) -> bytes:
         made = made.transpose(Pillow.Transpose.FLIP_LEFT_RIGHT)
     if asked.rotation:
         made = made.transpose(_TURNS[asked.rotation])
-    if asked.quality in ("gray", "bitonic"):
+    if asked.quality in ("gray", "bitonal"):
         made = made.convert("L")
-    if asked.quality == "bitonic":
+    if asked.quality == "bitonal":
         made = made.convert("1", dither=Pillow.Dither.NONE)
     return encode(made, asked.format)
 
@@ -127,21 +127,30 @@ def draw(image: Image, shown: Rendering, part: Part, size: tuple[int, int]) -> N
     top, bottom = (min(edge / down, whole.height) for edge in (part.y, part.y + part.height))
     # Of the last pixel of a level there may be less than of the others.
     left, top = min(left, whole.width - 1), min(top, whole.height - 1)
-    first, last = math.floor(left), max(math.ceil(right), math.floor(left) + 1)
+    first, upper = math.floor(left), math.floor(top)
+    last, lower = max(math.ceil(right), first + 1), max(math.ceil(bottom), upper + 1)
     wanted = [look.channel for look in shown.looks]
-    per_row = (bottom - top) / height
-    # In bands of whole rows of the picture: a level may be larger than what is read at once.
-    rows = max(1, int((_most(one, len(wanted)) // (last - first) - 2) / max(per_row, 1e-9)))
-    bands = []
-    for start in range(0, height, rows):
-        end = min(height, start + rows)
-        above, below = top + start * per_row, top + end * per_row
-        upper, lower = math.floor(above), max(math.ceil(below), math.floor(above) + 1)
-        pixels = _read(image, shown, level, first, upper, last - first, lower - upper, wanted)
-        colored = _colored(one, pixels, shown)
-        box = (left - first, above - upper, right - first, below - upper)
-        bands.append(_resized(colored, box, (width, end - start), is_numbered=bool(one.palette)))
-    return bands[0] if len(bands) == 1 else np.concatenate(bands)
+    if (last - first) * (lower - upper) > _most(one, len(wanted)):
+        return _halves(image, shown, part, size)
+    pixels = _read(image, shown, level, first, upper, last - first, lower - upper, wanted)
+    box = (left - first, top - upper, right - first, bottom - upper)
+    return _resized(_colored(one, pixels, shown), box, size, is_numbered=bool(one.palette))
+
+
+def _halves(image: Image, shown: Rendering, part: Part, size: tuple[int, int]) -> NDArray[np.uint8]:
+    """Draw the halves of what is larger than may be read at once."""
+    width, height = size
+    if size == (1, 1):
+        return _resized(draw(image, shown, part, (2, 2)), (0, 0, 2, 2), size, is_numbered=False)
+    if width >= height:
+        share = part.width * (width // 2) / width
+        one = draw(image, shown, part._replace(width=share), (width // 2, height))
+        other = draw(image, shown, part._replace(x=part.x + share, width=part.width - share), (width - width // 2, height))
+        return np.concatenate([one, other], axis=1)
+    share = part.height * (height // 2) / height
+    one = draw(image, shown, part._replace(height=share), (width, height // 2))
+    other = draw(image, shown, part._replace(y=part.y + share, height=part.height - share), (width, height - height // 2))
+    return np.concatenate([one, other])
 
 
 def suggest(image: Image, scene: int = 0) -> tuple[Suggestion, ...]:

@@ -25,7 +25,7 @@ TILE = 512
 MEDIA_TYPES = {"jpg": "image/jpeg", "png": "image/png", "webp": "image/webp"}
 """By the end of the address."""
 
-QUALITIES = ("default", "color", "gray", "bitonic")
+QUALITIES = ("default", "color", "gray", "bitonal")
 
 
 class Asked(NamedTuple):
@@ -98,7 +98,7 @@ def info(address: str, width: int, height: int, tile: tuple[int, int]) -> dict[s
         "sizes": [{"width": w, "height": h} for w, h in sizes if w * h <= MAX_AREA and max(w, h) <= MAX_SIDE],
         "preferredFormats": ["jpg"],
         "extraFormats": ["webp"],
-        "extraQualities": ["color", "gray", "bitonic"],
+        "extraQualities": ["color", "gray", "bitonal"],
         "extraFeatures": ["mirroring", "sizeUpscaling"],
     }
 
@@ -152,7 +152,6 @@ def _size(text: str, width: int, height: int) -> tuple[int, int]:
         w, h = int(found[7]), int(found[8])
         if found[6] and w and h:
             fit = min(Fraction(w, width), Fraction(h, height))
-            fit = fit if may_grow else min(fit, Fraction(1))
             w, h = max(1, round(width * fit)), max(1, round(height * fit))
     if (found[4] and w) or (found[5] and h):
         # Of a strip a thousand to one there is a row at least.

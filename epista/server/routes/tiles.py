@@ -47,7 +47,7 @@ class Tiles(Raw):
         row: Endpoint,
         door: Door,
         maker: Callable[[str, actors.Request], Actor],
-        answer: Callable[..., Made],
+        answer: Callable[..., Any],
         threads: CapacityLimiter,
         turns: Turns | None = None,
     ) -> None:
@@ -121,6 +121,7 @@ class PictureBase(Tiles):
     """The way from the base address of an image to what is said of it."""
 
     async def move(self, actor: Actor, wanted: Any, request: Request, send: Send) -> None:
+        await to_thread.run_sync(self._answer, actor, wanted, limiter=self._threads)
         await self._send(send, opening(303, {"Location": f"{_base(request)}/info.json", "Content-Length": "0"}))
         await self._send(send, {"type": "http.response.body", "body": b""})
 

@@ -109,6 +109,10 @@ class Images:
             ask = image_files.Thumbnail(max_px=wanted.max_px, rendering=self._usual(content, place))
             return self._made(content, place, ask, "image/png")
 
+    def iiif(self, actor: Actor, wanted: wire.OpenPicture) -> None:
+        """Refuse an image that is not the session's; of all others there is an ``info.json``."""
+        _spelt(self._sessions.sitting(wanted.token, actor.request), wanted.image)
+
     def iiif_picture(self, actor: Actor, wanted: wire.DrawPicture) -> Made:
         """Draw a part of an image."""
         sitting = self._sessions.sitting(wanted.token, actor.request)
