@@ -65,7 +65,7 @@ class Region(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
 
 class Suggest(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """Say how each channel may be shown: a list of `epista.server.imaging.rendering.Suggestion`."""
+    """Say how each channel may be shown: `epista.server.imaging.rendering.Suggestions`."""
 
     scene: int = 0
 

@@ -16,7 +16,7 @@ from epista.server.imaging import rendering
 from epista.server.imaging.iiif import Asked
 from epista.server.imaging.image import MAX_PIXELS, MAX_REGION_BYTES, Image
 from epista.server.imaging.index import Scene
-from epista.server.imaging.rendering import Rendering, Suggestion
+from epista.server.imaging.rendering import Rendering, Suggestions
 
 THUMBNAIL_PX = 4096
 """How wide and how high a thumbnail may be."""
@@ -153,10 +153,10 @@ def _halves(image: Image, shown: Rendering, part: Part, size: tuple[int, int]) -
     return np.concatenate([one, other])
 
 
-def suggest(image: Image, scene: int = 0) -> tuple[Suggestion, ...]:
+def suggest(image: Image, scene: int = 0) -> Suggestions:
     """Return how each channel of a scene may be shown, by the pixels of the middle plane of its smallest level."""
     one = scene_of(image, Rendering((), scene=scene))
-    plane = rendering.usual((), one, scene)
+    plane = Rendering((), rendering.middle(one), 0, scene)
     level = _level_for(one, math.inf)
     across, down = one.levels[level].width, one.levels[level].height
     names = range(len(one.channels))

@@ -50,7 +50,7 @@ class Rendering(NamedTuple):
 
 
 class Suggestion(NamedTuple):
-    """How a channel may be shown."""
+    """How one channel may be shown."""
 
     look: Look
     is_shown: bool
@@ -58,6 +58,15 @@ class Suggestion(NamedTuple):
     lowest: float
     """Of the pixels that were looked at."""
     highest: float
+
+
+class Suggestions(NamedTuple):
+    """How a scene may be shown."""
+
+    channels: tuple[Suggestion, ...]
+    """All of them, in their order."""
+    z: int
+    """The middle plane: the first and the last of a stack are often out of focus."""
 
 
 def parse(text: str) -> Rendering:
@@ -97,7 +106,7 @@ def color_of(name: str, number: int) -> str:
     return "0000ff" if "dapi" in known or "hoechst" in known else SAFE_COLORS[number % len(SAFE_COLORS)]
 
 
-def suggest(scene: Scene, planes: Sequence[NDArray[np.generic]]) -> tuple[Suggestion, ...]:
+def suggest(scene: Scene, planes: Sequence[NDArray[np.generic]]) -> Suggestions:
     """
     Return how each channel may be shown; *planes* are the pixels of the channels, all or a sample.
 
@@ -116,16 +125,17 @@ def suggest(scene: Scene, planes: Sequence[NDArray[np.generic]]) -> tuple[Sugges
         lowest, highest = (float(values.min()), float(values.max())) if values.size else (low, high)
         is_shown = number < (3 if is_color else len(SAFE_COLORS))
         found.append(Suggestion(Look(number, channel.color or plain, low, high), is_shown, lowest, highest))
-    return tuple(found)
+    return Suggestions(tuple(found), middle(scene))
 
 
-def usual(suggestions: Sequence[Suggestion], scene: Scene, number: int = 0) -> Rendering:
-    """
-    Return how a scene, the *number*th, is shown if nobody says how.
+def middle(scene: Scene) -> int:
+    """Return the plane that is shown if nobody says which."""
+    return scene.size_z // 2
 
-    Of a stack it is the middle plane: the first and the last are often out of focus.
-    """
-    return Rendering(tuple(one.look for one in suggestions if one.is_shown), scene.size_z // 2, 0, number)
+
+def usual(suggestions: Suggestions, scene: int = 0) -> Rendering:
+    """Return how a scene is shown if nobody says how."""
+    return Rendering(tuple(one.look for one in suggestions.channels if one.is_shown), suggestions.z, 0, scene)
 
 
 def composite(planes: Sequence[NDArray[np.generic]], looks: Sequence[Look]) -> NDArray[np.uint8]:

@@ -19,7 +19,7 @@ from epista.server.engines.image_files import Place
 from epista.server.engines.images import ImageReader
 from epista.server.imaging import iiif, rendering
 from epista.server.imaging.index import VERSION, Index, Scene
-from epista.server.imaging.rendering import Suggestion
+from epista.server.imaging.rendering import Suggestions
 from epista.server.services import spans
 from epista.server.services.contents import Content
 from epista.server.services.resources import Resources
@@ -84,21 +84,21 @@ class Images:
         """Tell how an image is drawn if nobody says how; no other token is needed, and none counts."""
         content = self._sessions.sitting(wanted.token, request).content
         with self._place(content) as place:
-            scenes = self._described(content, place).scenes
             found = self._suggested(content, place, wanted.scene)
-        shown = rendering.usual(found, scenes[wanted.scene], wanted.scene)
+            names = [channel.name for channel in self._described(content, place).scenes[wanted.scene].channels]
+        shown = rendering.usual(found, wanted.scene)
         return wire.ImageRendering(
             text=rendering.spell(shown),
             z=shown.z,
             channels=tuple(
                 wire.ChannelRendering(
                     **one.look._asdict(),
-                    name=scenes[wanted.scene].channels[one.look.channel].name,
+                    name=names[one.look.channel],
                     is_shown=one.is_shown,
                     lowest=one.lowest,
                     highest=one.highest,
                 )
-                for one in found
+                for one in found.channels
             ),
         )
 
@@ -152,16 +152,15 @@ class Images:
 
     def _usual(self, content: Content, place: Place) -> str:
         """Return how an image is drawn if nobody says how."""
-        found = self._suggested(content, place, 0)
-        return rendering.spell(rendering.usual(found, self._described(content, place).scenes[0]))
+        return rendering.spell(rendering.usual(self._suggested(content, place, 0)))
 
-    def _suggested(self, content: Content, place: Place, scene: int) -> tuple[Suggestion, ...]:
+    def _suggested(self, content: Content, place: Place, scene: int) -> Suggestions:
         """Return how the channels of a scene may be shown; worked out once, so that all tiles agree."""
         with self._all.table_cache.use() as use:
             name = f"{_source(content)}-rendering-{VERSION}-{scene}"
             ask = image_files.Suggest(scene=scene)
             kept = use.file(name, lambda into: _write(into, self._read(content, place, ask))).read_bytes()
-        return msgspec.msgpack.decode(kept, type=tuple[Suggestion, ...])
+        return msgspec.msgpack.decode(kept, type=Suggestions)
 
     def _described(self, content: Content, place: Place) -> Index:
         return msgspec.msgpack.decode(self._index(content, place), type=Index)

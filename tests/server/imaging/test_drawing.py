@@ -146,6 +146,6 @@ def test_what_the_image_does_not_have_is_refused(shown: Rendering) -> None:
 def test_the_smallest_level_decides_how_channels_are_shown(tmp_path: Path) -> None:
     fine, coarse = np.full((64, 64), 1000, np.uint16), np.arange(1024, dtype=np.uint16).reshape(32, 32)
 
-    [found] = drawing.suggest(opened(fine, coarse, tile=(16, 16)))
+    [found] = drawing.suggest(opened(fine, coarse, tile=(16, 16))).channels
 
     assert (found.lowest, found.highest) == (0, 1023)

@@ -72,7 +72,9 @@ def test_no_rendering_is_refused(text: str) -> None:
 def test_limits_are_those_of_the_file_or_of_the_pixels() -> None:
     planes: list[Any] = [np.arange(10_000, dtype=np.uint16).reshape(100, 100)] * 3
     named = (Channel(name="DAPI", limits=(5, 6)), Channel(name="GFP", color="00ff00", limits=(6, 5)), Channel(name="x"))
-    dapi, gfp, other = rendering.suggest(scene([]).__class__(dtype="<u2", channels=named, levels=scene([]).levels), planes)
+    dapi, gfp, other = rendering.suggest(
+        scene([]).__class__(dtype="<u2", channels=named, levels=scene([]).levels), planes
+    ).channels
 
     assert dapi.look == Look(0, "0000ff", 5, 6)
     assert gfp.look.color == "00ff00"
@@ -83,7 +85,7 @@ def test_limits_are_those_of_the_file_or_of_the_pixels() -> None:
 
 def test_a_channel_of_one_value_or_of_none_can_be_shown() -> None:
     one = scene(["a", "b"], "<f4")
-    same, none = rendering.suggest(one, [np.full((5, 5), 7, np.float32), np.full((5, 5), np.nan, np.float32)])
+    same, none = rendering.suggest(one, [np.full((5, 5), 7, np.float32), np.full((5, 5), np.nan, np.float32)]).channels
 
     assert same.look.low < same.look.high
     assert none.look[2:] == (0, 1)
@@ -91,7 +93,7 @@ def test_a_channel_of_one_value_or_of_none_can_be_shown() -> None:
 
 def test_limits_that_differ_by_little_still_differ() -> None:
     plane = np.tile(np.array([1e9, 1e9 + 1], np.float64), 50)
-    [found] = rendering.suggest(scene(["a"], "<f8"), [plane])
+    [found] = rendering.suggest(scene(["a"], "<f8"), [plane]).channels
 
     assert found.look.low < found.look.high
 
@@ -99,17 +101,17 @@ def test_limits_that_differ_by_little_still_differ() -> None:
 def test_of_many_channels_the_first_are_shown() -> None:
     many = scene([f"c{number}" for number in range(30)])
     found = rendering.suggest(many, [np.arange(100, dtype=np.uint16)] * 30)
-    shown = rendering.usual(found, many)
+    shown = rendering.usual(found)
 
     assert [look.channel for look in shown.looks] == [*range(7)]
     assert len({look.color for look in shown.looks}) == 7
-    assert len(found) == 30
+    assert len(found.channels) == 30
 
 
 def test_of_a_stack_the_middle_is_shown() -> None:
     stack = scene(["a"], size_z=31)
 
-    assert rendering.usual(rendering.suggest(stack, [np.arange(9, dtype=np.uint16)]), stack, 2)[1:] == (15, 0, 2)
+    assert rendering.usual(rendering.suggest(stack, [np.arange(9, dtype=np.uint16)]), 2)[1:] == (15, 0, 2)
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "int8", "uint16", "int16", "uint32", "float32", "float64"])
@@ -136,6 +138,6 @@ def test_what_is_no_number_is_black() -> None:
 
 def test_a_colour_image_is_as_it_is() -> None:
     planes = list(np.random.default_rng(0).integers(0, 256, (3, 9, 9), dtype=np.uint8))
-    shown = rendering.usual(rendering.suggest(scene(["R", "G", "B"], "|u1"), planes), scene(["R", "G", "B"], "|u1"))
+    shown = rendering.usual(rendering.suggest(scene(["R", "G", "B"], "|u1"), planes))
 
     assert np.array_equal(rendering.composite(planes, shown.looks), np.stack(planes, axis=-1))
