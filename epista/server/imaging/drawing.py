@@ -102,9 +102,9 @@ def encode(made: NDArray[np.uint8] | Pillow.Image, format: str) -> bytes:
     if format == "jpg":
         whole.save(into, "JPEG", quality=JPEG_QUALITY, subsampling=0)
     elif format == "webp":
-        whole.save(into, "WEBP", quality=JPEG_QUALITY)
+        whole.save(into, "WEBP", quality=JPEG_QUALITY, method=2)
     else:
-        whole.save(into, "PNG")
+        whole.save(into, "PNG", compress_level=1)
     return into.getvalue()
 
 
