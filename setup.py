@@ -40,6 +40,7 @@ EXTRAS["test"] = sorted(
         "jupyter_client>=8.6",
         "matplotlib>=3.9",
         "nbclient>=0.10",
+        "ome-zarr>=0.18",
         "openapi-spec-validator>=0.7",
         "polars>=1.20",
         "prov>=3.2",

@@ -114,6 +114,7 @@ ENDPOINTS = (
     Endpoint("images.iiif", "GET", images.IIIF + "/{image}", None, images.OpenPicture, None, raw="down", retry="safe"),
     Endpoint("images.iiif_info", "GET", images.IIIF + "/{image}/info.json", None, images.DescribePicture, None, raw="down", retry="safe"),
     Endpoint("images.iiif_picture", "GET", images.IIIF + "/{image}/{region}/{size}/{rotation}/{name}", None, images.DrawPicture, None, raw="down", retry="safe"),
+    Endpoint("images.zarr", "GET", images.TILES + "/{token}/zarr/{format}/{image}/{key}", None, images.ReadZarr, None, raw="down", retry="safe"),
     Endpoint("lineage.get", "GET", _WS + "/lineage", "read", lineage.GetLineage, lineage.Graph, retry="safe"),
     Endpoint("queries.run", "POST", _WS + "/queries", "read", queries.RunQuery, None, raw="down", retry="safe"),
     Endpoint("queries.find", "GET", _WS + "/queries", "read", queries.FindQueries, queries.Queries, retry="safe"),

@@ -263,3 +263,19 @@ class DrawPicture(Request, frozen=True, kw_only=True):
             f"DrawPicture(token=<hidden>, image={self.image!r}, region={self.region!r}, size={self.size!r}, "
             f"rotation={self.rotation!r}, name={self.name!r})"
         )
+
+
+class ReadZarr(Request, frozen=True, kw_only=True):
+    """Read a document or a chunk of the image of a session as if it were an OME-Zarr."""
+
+    token: Text
+    """The token of the session."""
+    format: Text
+    """The version of OME-Zarr: 0.4 or 0.5."""
+    image: Text
+    """The version of the asset, and after ``~s`` the number of the scene, from 0; without that the first."""
+    key: Text
+    """The name of the document or the chunk within the Zarr, such as ``zarr.json`` or ``0/c/0/0/0/2/3``."""
+
+    def __repr__(self) -> str:
+        return f"ReadZarr(token=<hidden>, format={self.format!r}, image={self.image!r}, key={self.key!r})"

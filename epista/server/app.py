@@ -147,6 +147,7 @@ def create_app(config: Config, *, owner: Owner | None = None, clock: moments.Clo
         "images.iiif_picture": Tiles(
             BY_NAME["images.iiif_picture"], door, looking.maker, looking.iiif_picture, looks, Turns(tiles.PICTURES)
         ),
+        "images.zarr": Tiles(BY_NAME["images.zarr"], door, looking.maker, looking.zarr, looks, Turns(tiles.PICTURES)),
         "frames.read": FrameDownload(BY_NAME["frames.read"], door, frames),
         "queries.run": QueryStream(BY_NAME["queries.run"], door, queries, turns_of(config)),
         "assets.keys": KeyStream(BY_NAME["assets.keys"], door, assets),
@@ -157,7 +158,9 @@ def create_app(config: Config, *, owner: Owner | None = None, clock: moments.Clo
         endpoint = raw.get(row.name) or JsonRoute(row, getattr(services[noun], verb), door)
         # Pages of other sites may ask before they follow a link.
         methods = [row.method, "OPTIONS"] if row.name == "links.open" else [row.method]
-        routes.append(Route(row.path, endpoint, methods=methods, name=row.name))
+        # What stands last may have slashes, if it is the name of something in a store.
+        path = row.path.replace("/{key}", "/{key:path}")
+        routes.append(Route(path, endpoint, methods=methods, name=row.name))
 
     def is_ready() -> bool:
         try:

@@ -133,6 +133,7 @@ EXAMPLES: dict[str, dict[str, Any]] = {
         "rotation": "0",
         "name": "default.jpg",
     },
+    "images.zarr": {"token": "TILES", "format": "0.5", "image": "PICTURED", "key": "zarr.json"},
     "links.create": {"version": "VERSION"},
     "links.open": {"link": "LINK", "name": "plate.csv"},
     "reindexing.get": {},

@@ -89,7 +89,14 @@ class Picture(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     format: str
 
 
-Ask = Region | Suggest | Thumbnail | Picture
+class Chunk(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """Read a chunk of the view as OME-Zarr, packed; *place* is an `epista.server.imaging.ngff.Chunk`."""
+
+    scene: int
+    place: tuple[int, int, int, int, int, int]
+
+
+Ask = Region | Suggest | Thumbnail | Picture | Chunk
 """What is asked of an image whose index is known."""
 
 
@@ -180,12 +187,14 @@ class _Opened:
 
 
 def _answered(image: Image, ask: Ask) -> bytes:
-    from epista.server.imaging import drawing, iiif, rendering
+    from epista.server.imaging import chunks, drawing, iiif, ngff, rendering
 
     if isinstance(ask, Region):
         return _region(image, ask)
     if isinstance(ask, Suggest):
         return msgspec.msgpack.encode(drawing.suggest(image, ask.scene))
+    if isinstance(ask, Chunk):
+        return chunks.read(image, ask.scene, ngff.Chunk(*ask.place))
     shown = rendering.parse(ask.rendering)
     if isinstance(ask, Thumbnail):
         return drawing.thumbnail(image, shown, ask.max_px)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +18,7 @@ from epista.server.access.actors import Actor, Request
 from epista.server.engines import image_files
 from epista.server.engines.image_files import Place
 from epista.server.engines.images import ImageReader
-from epista.server.imaging import iiif, rendering
+from epista.server.imaging import iiif, ngff, rendering
 from epista.server.imaging.index import VERSION, Index, Scene
 from epista.server.imaging.rendering import Suggestions
 from epista.server.services import spans
@@ -142,6 +143,37 @@ class Images:
         told = msgspec.json.encode(iiif.info(address, whole.width, whole.height, (whole.tile_width, whole.tile_height)))
         return Made(told, "application/json", hashlib.sha256(told).hexdigest()[:32])
 
+    def zarr(self, actor: Actor, wanted: wire.ReadZarr) -> Made:
+        """Read a document or a chunk of the view as OME-Zarr."""
+        sitting = self._sessions.sitting(wanted.token, actor.request)
+        text = _spelt(sitting, wanted.image)
+        found = _SCENE.fullmatch("s0" if text is None else text)
+        missing = NotFoundError(f"there is no {wanted.key[:100]!r} in this view of the image")
+        if found is None or wanted.format not in ngff.VERSIONS:
+            raise missing
+        number = int(found[1])
+        with self._place(sitting.content) as place:
+            scenes = self._described(sitting.content, place).scenes
+            if number >= len(scenes):
+                raise missing
+            chunk = ngff.chunk(wanted.format, wanted.key, scenes[number])
+            if chunk is not None:
+                ask = image_files.Chunk(scene=number, place=chunk)
+                return self._made(sitting.content, place, ask, "application/octet-stream")
+
+            def suggest() -> Suggestions | None:
+                try:
+                    return self._suggested(sitting.content, place, number)
+                except UnreadableImageError:
+                    # What is damaged is told where it is read; the rest still is.
+                    return None
+
+            document = ngff.document(wanted.format, wanted.key, scenes[number], suggest)
+        if document is None:
+            raise missing
+        told = msgspec.json.encode(document)
+        return Made(told, "application/json", hashlib.sha256(told).hexdigest()[:32])
+
     def _made(self, content: Content, place: Place, ask: image_files.Ask, media_type: str) -> Made:
         body = self._read(content, place, ask)
         said = f"{_source(content)} {VERSION} {ask!r}"
@@ -203,6 +235,9 @@ class Images:
         if self._all.images is None:
             raise MissingExtraError("this server reads no images: a package is missing", hint='pip install "epista[image]"')
         return self._all.images
+
+
+_SCENE = re.compile(r"s(0|[1-9]\d{0,5})", re.ASCII)
 
 
 def _source(content: Content) -> str:

@@ -1,0 +1,34 @@
+"""Chunks of the view of an image as OME-Zarr (`ngff`): read, padded and packed."""
+
+from __future__ import annotations
+
+import math
+
+import imagecodecs
+import numpy as np
+
+from epista.server.imaging import ngff
+from epista.server.imaging.image import Image
+from epista.server.imaging.ngff import ZSTD_LEVEL, Chunk
+
+
+def read(image: Image, scene: int, chunk: Chunk) -> bytes:
+    """
+    Return a chunk, as it is stored in a Zarr.
+
+    Raises:
+        UnreadableImageError: a tile of it is damaged or not there.
+    """
+    one = image.index.scenes[scene]
+    width, height = ngff.chunk_of(one.levels[chunk.level])
+    across, down = one.downsample(chunk.level)
+    # A region begins at the whole part of what is asked for, over the downsample.
+    x, y = math.ceil(chunk.x * width * across), math.ceil(chunk.y * height * down)
+    found = image.read_region(x, y, width, height, level=chunk.level, channels=[chunk.c], z=chunk.z, t=chunk.t, scene=scene)
+    if found.shape != (height, width):
+        # At the edges of an array chunks are as large as elsewhere.
+        whole = np.zeros((height, width), found.dtype)
+        whole[: found.shape[0], : found.shape[1]] = found
+        found = whole
+    little = found.astype(found.dtype.newbyteorder("<"), copy=False)
+    return bytes(imagecodecs.zstd_encode(little.tobytes(), level=ZSTD_LEVEL))
