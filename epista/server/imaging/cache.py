@@ -9,7 +9,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-MAX_BYTES = 64 * 1024**2
+MAX_BYTES = 32 * 1024**2
 
 
 class TileCache:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from epista.contract.errors import InvalidRequestError
@@ -149,16 +150,36 @@ def composite(planes: Sequence[NDArray[np.generic]], looks: Sequence[Look]) -> N
     is_plain = [(look.color, look.low, look.high) for look in looks] == list(_RGB)
     if is_plain and all(plane.dtype == np.uint8 for plane in planes):
         return np.stack(planes, axis=-1).astype(np.uint8, copy=False)
-    total = np.zeros((*planes[0].shape, 3), np.uint16)
+    total = np.zeros(planes[0].shape, np.uint64)
     for plane, look in zip(planes, looks, strict=True):
-        shade = _stretched(plane, look.low, look.high)
-        for index in range(3):
-            part = int(look.color[2 * index : 2 * index + 2], 16)
-            if part == 255:
-                total[..., index] += shade
-            elif part:
-                total[..., index] += shade * np.uint16(part) // np.uint16(255)
-    return np.minimum(total, 255).astype(np.uint8)
+        if plane.dtype.kind in "iu" and plane.dtype.itemsize <= 2:
+            # There are fewer values than pixels: the colours of each are worked out once, and kept for the next tile.
+            total += _table(look, plane.dtype).take(plane.view(f"u{plane.dtype.itemsize}"), mode="clip")
+        else:
+            whole = look._replace(low=0.0, high=255.0)
+            total += _table(whole, np.dtype(np.uint8)).take(_stretched(plane, look.low, look.high), mode="clip")
+    parts = total.view(np.uint16).reshape(*total.shape, 4)
+    picture = np.empty((*total.shape, 3), np.uint8)
+    for index in range(3):
+        np.minimum(parts[..., index], 255, out=picture[..., index], casting="unsafe")
+    return picture
+
+
+@lru_cache(maxsize=16)
+def _table(look: Look, dtype: np.dtype[Any]) -> NDArray[np.uint64]:
+    """
+    Return the colour of every value that *dtype* has, by its bits: red, green and blue in 16 bits each of one number.
+
+    So the colours of `MAX_CHANNELS` channels are added, all three parts at once.
+    """
+    import numpy as np
+
+    every = np.arange(2 ** (8 * dtype.itemsize), dtype=f"u{dtype.itemsize}").view(dtype)
+    shade = _stretched(every, look.low, look.high)
+    parts = np.zeros((len(every), 4), np.uint16)
+    for index in range(3):
+        parts[:, index] = shade * np.uint16(int(look.color[2 * index : 2 * index + 2], 16)) // np.uint16(255)
+    return parts.view(np.uint64)[:, 0]
 
 
 def _finite(plane: NDArray[np.generic]) -> NDArray[np.generic]:
@@ -198,14 +219,6 @@ def _stretched(plane: NDArray[np.generic], low: float, high: float) -> NDArray[n
     """Return 0 to 255 for *low* to *high*."""
     import numpy as np
 
-    if plane.dtype.kind in "iu" and plane.dtype.itemsize <= 2:
-        # There are fewer values than pixels: each is worked out once.
-        count = 2 ** (8 * plane.dtype.itemsize)
-        first = -count // 2 if plane.dtype.kind == "i" else 0
-        every = np.arange(first, first + count, dtype=np.float32)
-        table = (np.clip((every - low) / (high - low), 0, 1) * 255 + 0.5).astype(np.uint16)
-        shown: NDArray[np.uint16] = table[plane.astype(np.int32) - first]
-        return shown
     values = np.nan_to_num(plane.astype(np.float64), nan=low, posinf=high, neginf=low)
     return (np.clip((values - low) / (high - low), 0, 1) * 255 + 0.5).astype(np.uint16)
 

@@ -445,7 +445,11 @@ class Tiff:
         for place, channel in enumerate(channels):
             plane = (at.t * scene.size_z + at.z) * groups + channel // scene.samples
             wanted.setdefault(plane, []).append((place, channel % scene.samples))
-        result = np.empty((at.height, at.width, len(channels)), scene.dtype)
+        if scene.samples > 1:
+            result = np.empty((at.height, at.width, len(channels)), scene.dtype)
+        else:
+            # One plane after the other, as the tiles are: so they are copied, and coloured, soonest.
+            result = np.moveaxis(np.empty((len(channels), at.height, at.width), scene.dtype), 0, -1)
         columns = range(at.x // level.tile_width, (at.x + at.width - 1) // level.tile_width + 1)
         rows = range(at.y // level.tile_height, (at.y + at.height - 1) // level.tile_height + 1)
         tiles = [(plane, row, column) for plane in wanted for row in rows for column in columns]
