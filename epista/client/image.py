@@ -159,6 +159,28 @@ class Images:
 
         return Picture(self._sitting(ref, version, ask), "image/png")
 
+    def annotations(self, ref: str | AssetRef, *, scene: int = 0, version: str | int | None = None) -> dict[str, Any]:
+        """
+        Return what was drawn on a scene of an image: a GeoJSON ``FeatureCollection``, in pixels of level 0; y goes down.
+
+        It has the ROIs of an OME-TIFF, and the features of every asset ``*.geojson`` that you may read and that was put with the
+        image among its ``inputs``: ``ws.put("EXP-12/rois.geojson", features, inputs=[img])``. ``feature["properties"]["epista"]``
+        says where a feature comes from, and on which version of the image it was drawn; all else in the properties is its
+        author's. What is left out stands in ``["warnings"]``: masks, files that are no GeoJSON, and what was drawn on a version
+        with other pixels.
+
+        Raises:
+            UnreadableImageError: it is no image, or a damaged one.
+        """
+
+        def ask(token: str) -> bytes:
+            return self._here.wire.read("images.annotations", wire.FindAnnotations(token=token, scene=scene))
+
+        found: dict[str, Any] = msgspec.json.decode(self._sitting(ref, version, ask))
+        origins = (feature["properties"]["epista"] for feature in found["features"])
+        self._here.provenance.read(dict.fromkeys(origin["version"] for origin in origins if "version" in origin))
+        return found
+
     def _sitting(self, ref: str | AssetRef, version: str | int | None, ask: Callable[[str], _T]) -> _T:
         """Ask within a session, which is opened or renewed before."""
         wanted = self._version(ref, version)

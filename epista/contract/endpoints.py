@@ -109,6 +109,7 @@ ENDPOINTS = (
     Endpoint("images.renew", "POST", images.TILES + "/{token}/renew", None, images.RenewTiles, images.TileSession, retry="never"),
     Endpoint("images.info", "GET", images.TILES + "/{token}/info", None, images.DescribeImage, images.ImageInfo, retry="safe"),
     Endpoint("images.region", "GET", images.TILES + "/{token}/region", None, images.ReadRegion, None, raw="down", retry="safe"),
+    Endpoint("images.annotations", "GET", images.TILES + "/{token}/annotations", None, images.FindAnnotations, None, raw="down", retry="safe"),
     Endpoint("images.thumbnail", "GET", images.TILES + "/{token}/thumbnail", None, images.DrawThumbnail, None, raw="down", retry="safe"),
     Endpoint("images.rendering", "GET", images.TILES + "/{token}/rendering", None, images.GetRendering, images.ImageRendering, retry="safe"),
     Endpoint("images.iiif", "GET", images.IIIF + "/{image}", None, images.OpenPicture, None, raw="down", retry="safe"),

@@ -166,6 +166,18 @@ class ReadRegion(Request, frozen=True, kw_only=True):
         return f"ReadRegion(token=<hidden>, x={self.x}, y={self.y}, width={self.width}, height={self.height}, level={self.level})"
 
 
+class FindAnnotations(Request, frozen=True, kw_only=True):
+    """Ask for what was drawn on the image of a session: a GeoJSON `FeatureCollection` in pixels of level 0."""
+
+    token: Text
+    """The token of the session."""
+    scene: _Number = 0
+    """Of the images of the file, from 0."""
+
+    def __repr__(self) -> str:
+        return f"FindAnnotations(token=<hidden>, scene={self.scene})"
+
+
 class DrawThumbnail(Request, frozen=True, kw_only=True):
     """Draw a small picture of the image of a session, as PNG."""
 

@@ -142,6 +142,9 @@ def create_app(config: Config, *, owner: Owner | None = None, clock: moments.Clo
         "batches.commit": BatchCommit(BY_NAME["batches.commit"], door, batches),
         "images.region": Tiles(BY_NAME["images.region"], door, looking.maker, looking.region, looks, Turns(tiles.REGIONS)),
         "images.thumbnail": Tiles(BY_NAME["images.thumbnail"], door, looking.maker, looking.thumbnail, looks),
+        "images.annotations": Tiles(
+            BY_NAME["images.annotations"], door, looking.maker, looking.annotations, looks, Turns(tiles.REGIONS)
+        ),
         "images.iiif": PictureBase(BY_NAME["images.iiif"], door, looking.maker, looking.iiif, looks),
         "images.iiif_info": PictureInfo(BY_NAME["images.iiif_info"], door, looking.maker, looking.iiif_info, looks),
         "images.iiif_picture": Tiles(

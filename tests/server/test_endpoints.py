@@ -121,6 +121,7 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     "images.renew": {"token": "TILES"},
     "images.info": {"token": "TILES"},
     "images.region": {"token": "TILES", "x": 0, "y": 0, "width": 4, "height": 4},
+    "images.annotations": {"token": "TILES"},
     "images.thumbnail": {"token": "TILES", "max_px": 4},
     "images.rendering": {"token": "TILES", "scene": 0},
     "images.iiif": {"token": "TILES", "image": "PICTURED"},

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -145,6 +146,110 @@ class TestVerbs:
 
         with pytest.raises(epista.ValidationError, match=message):
             http_ws.image.read_region(KEY, **wanted)
+
+
+class TestAnnotations:
+    POINT: ClassVar[dict[str, Any]] = {"type": "Feature", "geometry": {"type": "Point", "coordinates": [1, 2]}, "properties": {}}
+
+    def test_rois_of_the_file_and_geojson_assets_come_together(self, server: Server, http_ws: epista.Workspace) -> None:
+        server.api().put(KEY, _with_roi())
+        img = http_ws.get(KEY)
+        drawn = http_ws.put("EXP-1/rois.geojson", [self.POINT], inputs=[img])
+
+        found = http_ws.image.annotations(img)
+
+        assert (found["type"], found["warnings"]) == ("FeatureCollection", [])
+        assert [one["properties"]["epista"] for one in found["features"]] == [
+            {"source": "file", "roi": "ROI:0", "shape": "Rectangle"},
+            {
+                "source": "asset",
+                "key": "EXP-1/rois.geojson",
+                "number": 1,
+                "version": drawn.version,
+                "drawn_on": {"version": img.version, "number": 1},
+            },
+        ]
+        assert found["features"][0]["geometry"]["coordinates"] == [[[1, 2], [5, 2], [5, 5], [1, 5], [1, 2]]]
+
+    def test_what_was_drawn_on_other_pixels_is_told_and_not_shown(self, http_ws: epista.Workspace, server: Server) -> None:
+        server.api().put(KEY, ome())
+        http_ws.put("EXP-1/rois.geojson", self.POINT, inputs=[KEY])
+        server.api().put(KEY, ome(PIXELS[:, ::-1]))
+
+        found = http_ws.image.annotations(KEY)
+
+        assert found["features"] == []
+        assert found["warnings"] == ["'EXP-1/rois.geojson' is left out: it was drawn on version 1, which has other bytes"]
+        assert len(http_ws.image.annotations(KEY, version=1)["features"]) == 1
+
+    def test_new_metadata_and_a_move_change_nothing(self, http_ws: epista.Workspace, asset: dict[str, Any]) -> None:
+        http_ws.put("EXP-1/rois.geojson", self.POINT, inputs=[KEY])
+        http_ws.set_meta(KEY, {"stain": "DAPI"})
+        http_ws.set_meta("EXP-1/rois.geojson", {"by": "ada"})
+        http_ws.move("EXP-1/rois.geojson", "EXP-1/drawn/rois.geojson")
+        http_ws.move(KEY, "EXP-1/slides/cells.ome.tif")
+
+        [found] = http_ws.image.annotations("EXP-1/slides/cells.ome.tif")["features"]
+
+        assert found["properties"]["epista"]["key"] == "EXP-1/drawn/rois.geojson"
+
+    def test_only_the_current_version_of_what_is_there_counts(self, http_ws: epista.Workspace, asset: dict[str, Any]) -> None:
+        http_ws.put("EXP-1/old.geojson", self.POINT, inputs=[KEY])
+        http_ws.put("EXP-1/old.geojson", [self.POINT, self.POINT], inputs=[])
+        http_ws.put("EXP-1/gone.geojson", [self.POINT], inputs=[KEY])
+        http_ws.delete("EXP-1/gone.geojson")
+        http_ws.put("EXP-1/measured.json", [self.POINT], inputs=[KEY])
+
+        assert http_ws.image.annotations(KEY)["features"] == []
+
+    def test_what_the_maker_may_not_read_is_not_there(self, server: Server, maker: Api, asset: dict[str, Any]) -> None:
+        drawn = json.dumps([self.POINT]).encode()
+        for key in ("EXP-1/mine.geojson", "EXP-2/others.geojson"):
+            digest = server.api().upload(drawn + b" " * len(key))
+            server.api().ok(server.api().post("~/objects", objects=[{"key": key, "sha256": digest}], inputs=[asset["version"]]))
+
+        answer = ask(f"{opened(maker)}/annotations")
+
+        assert answer.headers["content-type"] == "application/geo+json"
+        assert answer.headers["cache-control"] == "private, no-cache"
+        assert [one["properties"]["epista"]["key"] for one in answer.json()["features"]] == ["EXP-1/mine.geojson"]
+        assert ask(f"{opened(maker)}/annotations", **{"If-None-Match": answer.headers["etag"]}).status_code == 304
+
+    def test_one_file_that_is_no_geojson_costs_no_other(self, http_ws: epista.Workspace, asset: dict[str, Any]) -> None:
+        http_ws.put("EXP-1/good.geojson", self.POINT, inputs=[KEY])
+        http_ws.put("EXP-1/bad.geojson", {"a": 1}, inputs=[KEY])
+
+        found = http_ws.image.annotations(KEY)
+
+        assert len(found["features"]) == 1
+        assert found["warnings"] == [
+            "'EXP-1/bad.geojson' is left out: it is no GeoJSON: neither a FeatureCollection, nor features, nor a geometry"
+        ]
+
+    def test_annotations_that_were_read_are_lineage(self, http_ws: epista.Workspace, asset: dict[str, Any]) -> None:
+        http_ws.put("EXP-1/rois.geojson", self.POINT, inputs=[KEY])
+        http_ws.image.annotations(KEY)
+
+        made = http_ws.put("EXP-1/count.json", {"cells": 1})
+
+        assert [one.key for one in made.lineage.inputs] == [KEY, "EXP-1/rois.geojson"]
+
+    def test_a_scene_that_is_not_there_is_said_to_be_so(self, http_ws: epista.Workspace, asset: dict[str, Any]) -> None:
+        with pytest.raises(epista.InvalidRequestError, match="no scene 3"):
+            http_ws.image.annotations(KEY, scene=3)
+
+
+def _with_roi() -> bytes:
+    """Return an OME-TIFF with a ROI, which tifffile does not write."""
+    data = ome()
+    with tifffile.TiffFile(io.BytesIO(data)) as file:
+        xml = file.ome_metadata
+    assert xml
+    roi = '<ROI ID="ROI:0"><Union><Rectangle ID="Shape:0" X="1" Y="2" Width="4" Height="3"/></Union></ROI></OME>'
+    out = io.BytesIO(data)
+    with tifffile.TiffFile(out, mode="r+") as file:
+        file.pages.first.tags["ImageDescription"].overwrite(xml.replace("</OME>", roi).encode())
+    return out.getvalue()
 
 
 class TestBroken:

@@ -21,10 +21,14 @@ from epista.server.engines import sandbox
 
 if TYPE_CHECKING:
     from epista.server.imaging.image import Image
+    from epista.server.imaging.sources import Source
 
 MAX_INDEX_BYTES = 64 * 1024**2
 """How many bytes of indexes are kept."""
 
+
+MAX_FEATURES_BYTES = 32 * 1024**2
+"""How large a GeoJSON file may be."""
 
 MAX_PICTURE_BYTES = 64 * 1024**2
 """How many bytes a picture may have, as a file."""
@@ -96,7 +100,21 @@ class Chunk(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     place: tuple[int, int, int, int, int, int]
 
 
-Ask = Region | Suggest | Thumbnail | Picture | Chunk
+class Annotations(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """Return what the file says was drawn on a scene: `epista.server.imaging.features.Drawn`, as JSON."""
+
+    scene: int = 0
+
+
+class Features(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """Return the features of a GeoJSON file that are for a scene, as for `Annotations`."""
+
+    origin: dict[str, Any]
+    """What is told of each."""
+    scene: int = 0
+
+
+Ask = Region | Suggest | Thumbnail | Picture | Chunk | Annotations
 """What is asked of an image whose index is known."""
 
 
@@ -106,7 +124,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     place: Place
     name: str
     """By which the image is known again: another one for other bytes."""
-    ask: Describe | Ask
+    ask: Describe | Features | Ask
     index: bytes = b""
     """What `Describe` gave; needed where the child does not know it, which it says."""
 
@@ -142,20 +160,24 @@ class _Reader:
 
     def work(self, job: Job) -> Done | Unknown:
         """Do what is asked."""
-        from epista.server.imaging import image
+        from epista.server.imaging import features, image
         from epista.server.imaging.index import Index
 
         if isinstance(job.ask, Describe):
             with closing(_Opened(job.place)) as opened:
                 return Done(body=msgspec.msgpack.encode(image.read_index(opened.source)))
-        index = job.index or self._indexes.get(job.name)
-        if index is None:
+        if isinstance(job.ask, Features):
+            with closing(_Opened(job.place)) as opened:
+                return Done(body=_features(opened.source, job.ask))
+        kept = job.index or self._indexes.get(job.name)
+        if kept is None:
             return Unknown()
-        self._keep(job.name, index)
+        self._keep(job.name, kept)
+        index = msgspec.msgpack.decode(kept, type=Index)
         with closing(_Opened(job.place)) as opened:
-            found = image.open_image(
-                opened.source, index=msgspec.msgpack.decode(index, type=Index), cache=self._tiles, name=job.name
-            )
+            if isinstance(job.ask, Annotations):
+                return Done(body=msgspec.json.encode(features.of_file(opened.source, index, job.ask.scene)))
+            found = image.open_image(opened.source, index=index, cache=self._tiles, name=job.name)
             return Done(body=_answered(found, job.ask))
 
     def _keep(self, name: str, index: bytes) -> None:
@@ -186,7 +208,14 @@ class _Opened:
         self._whole.close()
 
 
-def _answered(image: Image, ask: Ask) -> bytes:
+def _features(source: Source, ask: Features) -> bytes:
+    from epista.server.imaging import features
+
+    [data] = source.read([(0, source.size)])
+    return msgspec.json.encode(features.of_geojson(data, ask.origin, ask.scene))
+
+
+def _answered(image: Image, ask: Region | Suggest | Thumbnail | Picture | Chunk) -> bytes:
     from epista.server.imaging import chunks, drawing, iiif, ngff, rendering
 
     if isinstance(ask, Region):

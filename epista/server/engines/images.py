@@ -10,7 +10,7 @@ import msgspec
 from epista.contract import errors
 from epista.contract.errors import TooLargeError, UnavailableError
 from epista.server.engines import image_files
-from epista.server.engines.image_files import Ask, Describe, Done, Failed, Job, Place, Unknown
+from epista.server.engines.image_files import Ask, Describe, Done, Failed, Features, Job, Place, Unknown
 from epista.server.engines.sandbox import Limits, NoReplyError, Sandbox
 
 ENVIRONMENT = {
@@ -67,6 +67,16 @@ class ImageReader:
         job = Job(place=place, name=name, ask=ask)
         reply = self._asked(job)
         return self._body(msgspec.structs.replace(job, index=index())) if isinstance(reply, Unknown) else reply.body
+
+    def features(self, place: Place, ask: Features) -> bytes:
+        """
+        Read a GeoJSON file, as `epista.server.imaging.features.Drawn` in JSON.
+
+        Raises:
+            UnreadableError: it is none.
+            TooLargeError, UnavailableError: as for `index`, or larger than it may be.
+        """
+        return self._body(Job(place=place, name="", ask=ask))
 
     def close(self) -> None:
         """End the children."""

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import msgspec
 
-VERSION = 1
+VERSION = 2
 """Rises when the same bytes give another index."""
 
 MAX_PAGES = 65_536
@@ -107,6 +107,8 @@ class Scene(msgspec.Struct, frozen=True, kw_only=True):
     """One image of a file."""
 
     name: str = ""
+    ome_image: int | None = None
+    """Of an OME-TIFF: the number of the image in the XML."""
     dtype: str
     """As numpy writes it, in native byte order."""
     size_z: int = 1

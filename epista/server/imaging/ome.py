@@ -61,24 +61,34 @@ def read(text: str) -> Document:
         UnreadableImageError: it is none, is too long, has a document type, or says that pixels are in other files, which
             ``details["files"]`` lists.
     """
+    root = parse(text)
+    _refuse_other_files(root)
+    images = []
+    for number, image in enumerate(children(root, "Image")):
+        pixels = next(children(image, "Pixels"), None)
+        if pixels is None:
+            raise UnreadableImageError("the OME-XML has an image without pixels")
+        images.append(_described(image, pixels))
+        image.set("Name", str(number))
+    return Document(images=tuple(images), xml=ElementTree.tostring(root, encoding="unicode"))
+
+
+def parse(text: str) -> ElementTree.Element:
+    """
+    Return the root of OME-XML.
+
+    Raises:
+        UnreadableImageError: it is none, is too long, or has a document type.
+    """
     if len(text.encode("utf-8", "surrogatepass")) > MAX_XML_BYTES:
         raise UnreadableImageError(f"the OME-XML is longer than {MAX_XML_BYTES // 1024**2} MiB")
     if "<!DOCTYPE" in text or "<!ENTITY" in text:
         raise UnreadableImageError("the OME-XML has a document type, which no image needs")
     try:
         # Entities need a document type, and there is none.
-        root = ElementTree.fromstring(text)  # noqa: S314
+        return ElementTree.fromstring(text)  # noqa: S314
     except (ElementTree.ParseError, ValueError) as error:
         raise UnreadableImageError("the OME-XML is damaged") from error
-    _refuse_other_files(root)
-    images = []
-    for number, image in enumerate(_named(root, "Image")):
-        pixels = next(_named(image, "Pixels"), None)
-        if pixels is None:
-            raise UnreadableImageError("the OME-XML has an image without pixels")
-        images.append(_described(image, pixels))
-        image.set("Name", str(number))
-    return Document(images=tuple(images), xml=ElementTree.tostring(root, encoding="unicode"))
 
 
 def micrometres(value: str | None, unit: str | None) -> float | None:
@@ -92,11 +102,11 @@ def micrometres(value: str | None, unit: str | None) -> float | None:
 
 def _refuse_other_files(root: ElementTree.Element) -> None:
     """Refuse XML that names other files; one name throughout means the file itself, and is taken out."""
-    names = {metadata.get("MetadataFile", "") for metadata in _named(root, "BinaryOnly")}
+    names = {metadata.get("MetadataFile", "") for metadata in children(root, "BinaryOnly")}
     own = set()
     for data in root.iter():
-        if _tag(data) == "TiffData":
-            for uuid in list(_named(data, "UUID")):
+        if tag_of(data) == "TiffData":
+            for uuid in list(children(data, "UUID")):
                 own.add(uuid.get("FileName") or (uuid.text or "").strip())
                 data.remove(uuid)
     if len(own) > 1:
@@ -125,23 +135,25 @@ def _described(image: ElementTree.Element, pixels: ElementTree.Element) -> Descr
     return Described(
         name=image.get("Name", ""),
         channels=tuple(
-            Channel(name=channel.get("Name", ""), color=_color(channel.get("Color"))) for channel in _named(pixels, "Channel")
+            Channel(name=channel.get("Name", ""), color=color(channel.get("Color"))) for channel in children(pixels, "Channel")
         ),
         pixel_size_um=(width, height) if width and height else None,
         plane_distance_um=micrometres(pixels.get("PhysicalSizeZ"), pixels.get("PhysicalSizeZUnit")),
     )
 
 
-def _color(text: str | None) -> str | None:
+def color(text: str | None) -> str | None:
     """Return RGBA as a signed 32-bit number in hexadecimal, without A."""
     if text is None or not re.fullmatch("-?[0-9]{1,10}", text):
         return None
     return f"{(int(text) & 0xFFFFFFFF) >> 8:06x}"
 
 
-def _named(parent: ElementTree.Element, tag: str) -> Iterator[ElementTree.Element]:
-    return (child for child in parent if _tag(child) == tag)
+def children(parent: ElementTree.Element, tag: str) -> Iterator[ElementTree.Element]:
+    """Yield the elements directly below *parent* that are called *tag*, whatever the schema."""
+    return (child for child in parent if tag_of(child) == tag)
 
 
-def _tag(element: ElementTree.Element) -> str:
+def tag_of(element: ElementTree.Element) -> str:
+    """Return what an element is called, without its namespace."""
     return str(element.tag).rpartition("}")[2]

@@ -82,6 +82,12 @@ def read_index(source: Source) -> Index:
         raise UnreadableImageError(message) from error
 
 
+def ome_xml(source: Source) -> str:
+    """Return the OME-XML of a file whose index was read; empty if it has none."""
+    with tifffile.TiffFile(Blocks(source, budget=MAX_HEADER_BYTES)) as tiff:  # type: ignore[arg-type]
+        return tiff.ome_metadata or ""
+
+
 def _check_pages(file: Blocks) -> None:
     """Refuse a file whose pages form a circle, in which tifffile would walk, and one with too many."""
     head = file.read(16)
@@ -120,11 +126,7 @@ def _index(tiff: tifffile.TiffFile, document: ome.Document | None, size: int) ->
     if kind == "svs":
         hidden = tuple(one.name for one in series[1:] if one.name != "Thumbnail")
         series = series[:1]
-    scenes = [
-        scene
-        for one in series
-        if (scene := _scene(tiff, one, document.images[int(one.name)] if document else None, size, warnings)) is not None
-    ]
+    scenes = [scene for one in series if (scene := _scene(tiff, one, document, size, warnings)) is not None]
     if not scenes:
         raise UnreadableImageError("the image has no pixels")
     return Index(
@@ -137,8 +139,10 @@ def _index(tiff: tifffile.TiffFile, document: ome.Document | None, size: int) ->
     )
 
 
-def _scene(tiff: tifffile.TiffFile, series: Any, described: ome.Described | None, size: int, warnings: list[str]) -> Scene | None:
+def _scene(tiff: tifffile.TiffFile, series: Any, document: ome.Document | None, size: int, warnings: list[str]) -> Scene | None:
     key = series.keyframe
+    number = int(series.name) if document else None
+    described = document.images[number] if document and number is not None else None
     if 0 in key.shaped or not math.prod(series.get_shape(squeeze=False)):
         return None
     stack = _stack(series, warnings)
@@ -159,6 +163,7 @@ def _scene(tiff: tifffile.TiffFile, series: Any, described: ome.Described | None
     width_um, distance_um = _pixel_size(tiff, series, described)
     return Scene(
         name=described.name if described else series.name,
+        ome_image=number,
         dtype=np.dtype(series.dtype).newbyteorder("=").str,
         size_z=size_z,
         size_t=size_t,

@@ -82,7 +82,7 @@ class Tiles(Raw):
         made = await to_thread.run_sync(self._made, actor, wanted, request, limiter=self._threads)
         headers = {
             "ETag": f'"{made.tag}"',
-            "Cache-Control": "private, max-age=31536000, immutable",
+            "Cache-Control": "private, max-age=31536000, immutable" if made.is_lasting else "private, no-cache",
             "X-Content-Type-Options": "nosniff",
             **self._headers,
         }

@@ -5,15 +5,23 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
+from sqlalchemy import RowMapping
 
 from epista.contract import images as wire
-from epista.contract.errors import InvalidRequestError, MissingExtraError, NotFoundError, UnreadableImageError
+from epista.contract.errors import (
+    InvalidRequestError,
+    MissingExtraError,
+    NotFoundError,
+    TooLargeError,
+    UnreadableError,
+    UnreadableImageError,
+)
 from epista.server.access.actors import Actor, Request
 from epista.server.engines import image_files
 from epista.server.engines.image_files import Place
@@ -22,15 +30,22 @@ from epista.server.imaging import iiif, ngff, rendering
 from epista.server.imaging.index import VERSION, Index, Scene
 from epista.server.imaging.rendering import Suggestions
 from epista.server.services import spans
-from epista.server.services.contents import Content
+from epista.server.services.contents import Content, content_of
 from epista.server.services.resources import Resources
 from epista.server.services.tile_sessions import Sitting, TileSessions
 from epista.server.services.tokens import Tokens
-from epista.server.stores import linked
+from epista.server.stores import features, linked
 from epista.server.stores.table_facts import linked_source
 
 LINK_SECONDS = 300
 """How long a link to an object works that a child is given; longer than it may take."""
+
+
+MOST_ANNOTATIONS = 50
+"""Of how many assets the features are shown on an image."""
+
+MAX_ANNOTATION_BYTES = 64 * 1024**2
+"""How much is drawn on an image, in GeoJSON."""
 
 
 class Made(NamedTuple):
@@ -39,6 +54,8 @@ class Made(NamedTuple):
     body: bytes
     media_type: str
     tag: str
+    is_lasting: bool = True
+    """Whether the same question has the same answer at any time."""
 
 
 class Images:
@@ -80,6 +97,43 @@ class Images:
         content = self._sessions.sitting(wanted.token, actor.request).content
         with self._place(content) as place:
             return self._made(content, place, image_files.Region(**fields), "application/x-npy")
+
+    def annotations(self, actor: Actor, wanted: wire.FindAnnotations) -> Made:
+        """Return what is drawn on an image in its file, and in the GeoJSON that its maker may read."""
+        sitting = self._sessions.sitting(wanted.token, actor.request)
+        with self._place(sitting.content) as place:
+            told = [self._read(sitting.content, place, image_files.Annotations(scene=wanted.scene))]
+        with self._all.read(sitting.actor, "read", sitting.ticket.workspace) as (tx, access):
+            ours = access.workspace_id, access.experiments
+            rows = features.of_version(tx, *ours, sitting.content.version_id, MOST_ANNOTATIONS + 1)
+            fitting = [(row, content_of(tx, access, row["uid"])) for row in rows[:MOST_ANNOTATIONS] if row["fits"]]
+        warnings = [
+            f"{row['key']!r} is left out: it was drawn on version {row['on_number']}, which has other bytes"
+            for row in rows[:MOST_ANNOTATIONS]
+            if not row["fits"]
+        ]
+        if len(rows) > MOST_ANNOTATIONS:
+            warnings.append(f"more than {MOST_ANNOTATIONS} assets were drawn on the image; the newest are here")
+        for row, content in fitting:
+            try:
+                told.append(self._features(row, content, wanted.scene))
+            except (UnreadableError, TooLargeError) as error:
+                warnings.append(f"{row['key']!r} is left out: {error.message}")
+        body = _collection(told, warnings)
+        if fitting:
+            details = {"annotations": [row["uid"] for row, _ in fitting]}
+            self._all.note(sitting.actor, access.workspace_id, sitting.content.name, details)
+        return Made(body, "application/geo+json", hashlib.sha256(body).hexdigest()[:32], is_lasting=False)
+
+    def _features(self, row: RowMapping, content: Content, scene: int) -> bytes:
+        origin = {name: row[name] for name in ("key", "number")} | {
+            "version": row["uid"],
+            "drawn_on": {"version": row["on_uid"], "number": row["on_number"]},
+        }
+        if content.size > image_files.MAX_FEATURES_BYTES:
+            raise TooLargeError(f"it has {content.size:,} bytes, and {image_files.MAX_FEATURES_BYTES:,} are the most")
+        with self._place(content) as place:
+            return self._reader.features(place, image_files.Features(origin=origin, scene=scene))
 
     def rendering(self, secret: str | None, wanted: wire.GetRendering, request: Request) -> wire.ImageRendering:
         """Tell how an image is drawn if nobody says how; no other token is needed, and none counts."""
@@ -238,6 +292,29 @@ class Images:
 
 
 _SCENE = re.compile(r"s(0|[1-9]\d{0,5})", re.ASCII)
+
+
+class _Drawn(msgspec.Struct, frozen=True, kw_only=True):
+    """What a child tells; see `epista.server.imaging.features.Drawn`, of which nothing is looked into here."""
+
+    features: list[msgspec.Raw]
+    warnings: list[str]
+
+
+def _collection(told: Iterable[bytes], warnings: Iterable[str]) -> bytes:
+    """Return as one collection what several files have."""
+    found: list[msgspec.Raw] = []
+    said: list[str] = []
+    size = 0
+    for one in told:
+        drawn = msgspec.json.decode(one, type=_Drawn)
+        size += len(one)
+        said += drawn.warnings
+        if size <= MAX_ANNOTATION_BYTES:
+            found += drawn.features
+    if size > MAX_ANNOTATION_BYTES:
+        said.append(f"more than {MAX_ANNOTATION_BYTES // 1024**2} MiB were drawn on the image; a part of it is left out")
+    return msgspec.json.encode({"type": "FeatureCollection", "features": found, "warnings": [*said, *warnings]})
 
 
 def _source(content: Content) -> str:
