@@ -139,7 +139,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     extract_timeout_seconds: float = 5.0
     """How long the search index may read in one file."""
     table_cache_bytes: int = 10 * 1024**3
-    """How much of this machine's disk, in the lab's folder, holds tables that were converted or brought here for queries."""
+    """How much of this machine's disk, in the lab's folder, holds what is made for queries and for looking at images."""
     table_memory_bytes: int = 4 * 1024**3
     """How much memory the conversion of one table may take; a CSV file needs some six times its size."""
     table_seconds: float = 600.0

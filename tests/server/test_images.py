@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -17,6 +18,7 @@ from PIL import Image
 import epista
 from epista.contract.errors import LinkedFileChangedError
 from epista.server.access import tiles
+from epista.server.config import Config
 from epista.server.engines.image_files import Place, Region
 from epista.server.engines.images import ImageReader
 from tests.makers import Api, Clock, Server
@@ -250,6 +252,70 @@ def _with_roi() -> bytes:
     with tifffile.TiffFile(out, mode="r+") as file:
         file.pages.first.tags["ImageDescription"].overwrite(xml.replace("</OME>", roi).encode())
     return out.getvalue()
+
+
+def plain(height: int = 2100, width: int = 2300) -> tuple[Any, bytes]:
+    """Return a large image, and as a file without smaller levels."""
+    pixels = np.random.default_rng(5).integers(0, 60_000, (height, width), dtype=np.uint16)
+    out = io.BytesIO()
+    tifffile.imwrite(out, pixels, rowsperstrip=64)
+    return pixels, out.getvalue()
+
+
+def halved(pixels: Any) -> Any:
+    four = pixels.reshape(pixels.shape[0] // 2, 2, pixels.shape[1] // 2, 2).astype(np.uint32).sum(axis=(1, 3))
+    return ((four + 2) // 4).astype(pixels.dtype)
+
+
+class TestSmallerLevels:
+    def test_a_large_plain_image_has_them(self, server: Server, http_ws: epista.Workspace) -> None:
+        pixels, data = plain()
+        server.api().put("a.tif", data)
+
+        sizes = [(level.width, level.height) for level in http_ws.image.info("a.tif").levels]
+        assert sizes == [(2300, 2100), (1150, 1050), (575, 525), (288, 263)]
+        assert np.array_equal(http_ws.image.read_region("a.tif", 0, 0, 1150, 1050, level=1), halved(pixels))
+        assert np.array_equal(http_ws.image.read_region("a.tif", 40, 80, 99, 99, level=2), halved(halved(pixels))[20:119, 10:109])
+        assert http_ws.image.thumbnail("a.tif", max_px=300).to_pil().size == (300, 274)
+
+    def test_they_are_made_once_and_kept_by_content(self, server: Server, http_ws: epista.Workspace) -> None:
+        _, data = plain()
+        made = [server.api().put(key, data) for key in ("a.tif", "b.tif")]
+
+        def look(number: int) -> Any:
+            return http_ws.image.read_region("ab"[number % 2] + ".tif", 0, 0, 50, 50, level=3)
+
+        with ThreadPoolExecutor(6) as pool:
+            found = list(pool.map(look, range(6)))
+
+        kept = [path for path in server.folder.rglob("*-levels-*") if made[0]["sha256"] in path.name]
+        assert len(kept) == 1
+        before = kept[0].stat().st_mtime_ns, kept[0].stat().st_ino
+        look(0)
+        assert kept[0].stat().st_ino == before[1]
+        assert all(np.array_equal(one, found[0]) for one in found)
+
+    def test_a_damaged_image_has_none_that_are_wrong(self, server: Server, http_ws: epista.Workspace) -> None:
+        pixels, data = plain()
+        server.api().put("a.tif", data[: len(data) // 2])
+
+        with pytest.raises(epista.UnreadableImageError, match="cut"):
+            http_ws.image.read_region("a.tif", 0, 0, 50, 50, level=2)
+        assert np.array_equal(http_ws.image.read_region("a.tif", 0, 0, 50, 50), pixels[:50, :50])
+
+
+class TestWithoutRoom:
+    @pytest.fixture
+    def config(self, tmp_path: Path) -> Config:
+        return Config(lab=str(tmp_path / "lab-of-the-server"), table_cache_bytes=1_000_000)
+
+    def test_smaller_levels_that_cannot_be_kept_are_not_made(self, server: Server, http_ws: epista.Workspace) -> None:
+        pixels, data = plain()
+        server.api().put("a.tif", data)
+
+        with pytest.raises(epista.TooLargeError, match="keeps at most 1,000,000"):
+            http_ws.image.read_region("a.tif", 0, 0, 50, 50, level=2)
+        assert np.array_equal(http_ws.image.read_region("a.tif", 0, 0, 50, 50), pixels[:50, :50])
 
 
 class TestBroken:

@@ -8,10 +8,10 @@ messages only.
 from __future__ import annotations
 
 import io
+import math
 import os
-import re
 from collections import OrderedDict
-from contextlib import closing
+from contextlib import ExitStack, closing
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -21,6 +21,7 @@ from epista.server.engines import sandbox
 
 if TYPE_CHECKING:
     from epista.server.imaging.image import Image
+    from epista.server.imaging.pyramids import Piece
     from epista.server.imaging.sources import Source
 
 MAX_INDEX_BYTES = 64 * 1024**2
@@ -114,8 +115,27 @@ class Features(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     scene: int = 0
 
 
-Ask = Region | Suggest | Thumbnail | Picture | Chunk | Annotations
+class Reduce(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """Make smaller levels of a part of a plane: a list of `epista.server.imaging.pyramids.Piece`."""
+
+    plane: tuple[int, int, int]
+    """Scene, z and t."""
+    block: tuple[int, int, int, int, int]
+    """An `epista.server.imaging.pyramids.Block`."""
+
+
+Ask = Region | Suggest | Thumbnail | Picture | Chunk | Annotations | Reduce
 """What is asked of an image whose index is known."""
+
+
+class Levels(msgspec.Struct, frozen=True, kw_only=True):
+    """Levels that were made of one plane."""
+
+    place: Place
+    levels: bytes
+    """As `epista.server.imaging.pyramids.Writer` tells them."""
+    plane: tuple[int, int, int]
+    """Scene, z and t."""
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
@@ -127,6 +147,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     ask: Describe | Features | Ask
     index: bytes = b""
     """What `Describe` gave; needed where the child does not know it, which it says."""
+    made: Levels | None = None
+    """Levels that the image has not itself; needed where they are read, which the child says."""
 
 
 class Done(msgspec.Struct, frozen=True, kw_only=True, tag=True):
@@ -137,6 +159,13 @@ class Done(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
 class Unknown(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """This child does not know the index."""
+
+
+class Wanting(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """Levels are needed that have first to be made."""
+
+    plane: tuple[int, int, int]
+    """Scene, z and t."""
 
 
 class Failed(msgspec.Struct, frozen=True, kw_only=True, tag=True):
@@ -158,10 +187,11 @@ class _Reader:
         self._indexes: OrderedDict[str, bytes] = OrderedDict()
         self._tiles = TileCache()
 
-    def work(self, job: Job) -> Done | Unknown:
+    def work(self, job: Job) -> Done | Unknown | Wanting:
         """Do what is asked."""
         from epista.server.imaging import features, image
         from epista.server.imaging.index import Index
+        from epista.server.imaging.pyramids import LevelsWantedError
 
         if isinstance(job.ask, Describe):
             with closing(_Opened(job.place)) as opened:
@@ -174,11 +204,19 @@ class _Reader:
             return Unknown()
         self._keep(job.name, kept)
         index = msgspec.msgpack.decode(kept, type=Index)
-        with closing(_Opened(job.place)) as opened:
+        with ExitStack() as stack:
+            source = stack.enter_context(closing(_Opened(job.place))).source
             if isinstance(job.ask, Annotations):
-                return Done(body=msgspec.json.encode(features.of_file(opened.source, index, job.ask.scene)))
-            found = image.open_image(opened.source, index=index, cache=self._tiles, name=job.name)
-            return Done(body=_answered(found, job.ask))
+                return Done(body=msgspec.json.encode(features.of_file(source, index, job.ask.scene)))
+            made = None
+            if job.made is not None:
+                beside = stack.enter_context(closing(_Opened(job.made.place))).source
+                made = image.Levels(beside, job.made.levels, job.made.plane)
+            found = image.open_image(source, index=index, cache=self._tiles, name=job.name, made=made)
+            try:
+                return Done(body=_answered(found, job.ask))
+            except LevelsWantedError as wanted:
+                return Wanting(plane=wanted.plane)
 
     def _keep(self, name: str, index: bytes) -> None:
         self._indexes[name] = index
@@ -215,13 +253,15 @@ def _features(source: Source, ask: Features) -> bytes:
     return msgspec.json.encode(features.of_geojson(data, ask.origin, ask.scene))
 
 
-def _answered(image: Image, ask: Region | Suggest | Thumbnail | Picture | Chunk) -> bytes:
+def _answered(image: Image, ask: Region | Suggest | Thumbnail | Picture | Chunk | Reduce) -> bytes:
     from epista.server.imaging import chunks, drawing, iiif, ngff, rendering
 
     if isinstance(ask, Region):
         return _region(image, ask)
     if isinstance(ask, Suggest):
         return msgspec.msgpack.encode(drawing.suggest(image, ask.scene))
+    if isinstance(ask, Reduce):
+        return msgspec.msgpack.encode(_reduced(image, ask))
     if isinstance(ask, Chunk):
         return chunks.read(image, ask.scene, ngff.Chunk(*ask.place))
     shown = rendering.parse(ask.rendering)
@@ -261,14 +301,28 @@ def _region(image: Image, ask: Region) -> bytes:
     return out.getvalue()
 
 
-_NUMBER = re.compile("[0-9]{1,5}")
+def _reduced(image: Image, ask: Reduce) -> list[Piece]:
+    from epista.server.imaging import pyramids
+
+    scene, z, t = ask.plane
+    block = pyramids.Block(*ask.block)
+    one = image.index.scenes[scene]
+    x, y, width, height = pyramids.region_of(one, block)
+    across, down = one.downsample(block.level)
+    channels = range(block.group * one.samples, (block.group + 1) * one.samples)
+    pixels = image.read_region(
+        math.ceil(x * across), math.ceil(y * down), width, height, level=block.level, channels=channels, z=z, t=t, scene=scene
+    )
+    return pyramids.make(one, block, pixels.reshape(height, width, one.samples))
+
+
 _readers: list[_Reader] = []
 
 
 def _work(job: bytes) -> bytes:
     if not _readers:
         _readers.append(_Reader())
-    reply: Done | Unknown | Failed
+    reply: Done | Unknown | Wanting | Failed
     try:
         reply = _readers[0].work(msgspec.msgpack.decode(job, type=Job))
     except EpistaError as error:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from pathlib import Path
 
 import msgspec
 
 from epista.contract import errors
 from epista.contract.errors import TooLargeError, UnavailableError
 from epista.server.engines import image_files
-from epista.server.engines.image_files import Ask, Describe, Done, Failed, Features, Job, Place, Unknown
+from epista.server.engines.image_files import Ask, Describe, Done, Failed, Features, Job, Levels, Place, Unknown, Wanting
 from epista.server.engines.sandbox import Limits, NoReplyError, Sandbox
+from epista.server.imaging import pyramids
+from epista.server.imaging.index import Index
+from epista.server.imaging.pyramids import Piece
 
 ENVIRONMENT = {
     # One thread each: there is a child for each core. Arenas of malloc would be kept for good.
@@ -56,9 +60,19 @@ class ImageReader:
         """
         return self._body(Job(place=place, name=name, ask=Describe()))
 
-    def read(self, place: Place, name: str, ask: Ask, index: Callable[[], bytes]) -> bytes:
+    def read(
+        self,
+        place: Place,
+        name: str,
+        ask: Ask,
+        index: Callable[[], bytes],
+        levels: Callable[[tuple[int, int, int]], Levels] | None = None,
+    ) -> bytes:
         """
-        Read or draw; *index* gives what `index` gave, and is called where a child does not know it.
+        Read or draw.
+
+        *index* gives what `index` gave, and *levels* those that `make_levels` made of a plane (scene, z and t); they are called
+        where a child needs them.
 
         Raises:
             InvalidRequestError, ValidationError: the image has no such thing.
@@ -66,7 +80,32 @@ class ImageReader:
         """
         job = Job(place=place, name=name, ask=ask)
         reply = self._asked(job)
-        return self._body(msgspec.structs.replace(job, index=index())) if isinstance(reply, Unknown) else reply.body
+        if isinstance(reply, Unknown):
+            job = msgspec.structs.replace(job, index=index())
+            reply = self._asked(job)
+        if isinstance(reply, Wanting) and levels is not None:
+            # It may be another child that hears it.
+            reply = self._asked(msgspec.structs.replace(job, index=index(), made=levels(reply.plane)))
+        assert isinstance(reply, Done), "it was given all that it asked for"
+        return reply.body
+
+    def make_levels(self, place: Place, name: str, index: bytes, plane: tuple[int, int, int], into: Path) -> None:
+        """
+        Make the levels of a plane (scene, z and t) that an image has not itself, and write them.
+
+        Raises:
+            UnreadableImageError, TooLargeError, UnavailableError: as for `index`.
+        """
+        scene = msgspec.msgpack.decode(index, type=Index).scenes[plane[0]]
+        with into.open("xb") as file:
+            writer = pyramids.Writer(scene, file)
+            for blocks in pyramids.blocks(scene):
+                made = Levels(place=Place(path=os.fsencode(into), size=writer.size), levels=writer.levels(), plane=plane)
+                for block in blocks:
+                    ask = image_files.Reduce(plane=plane, block=block)
+                    reply = self._body(Job(place=place, name=name, ask=ask, index=index, made=made))
+                    writer.add(block, msgspec.msgpack.decode(reply, type=list[Piece]))
+            writer.end()
 
     def features(self, place: Place, ask: Features) -> bytes:
         """
@@ -87,7 +126,7 @@ class ImageReader:
         assert isinstance(reply, Done), "it was given the index, or needs none"
         return reply.body
 
-    def _asked(self, job: Job) -> Done | Unknown:
+    def _asked(self, job: Job) -> Done | Unknown | Wanting:
         try:
             told = self._sandbox.run(
                 msgspec.msgpack.encode(job), timeout_seconds=self._timeout_seconds, wait_seconds=_WAIT_SECONDS
@@ -96,7 +135,7 @@ class ImageReader:
             if problem.reason in ("timeout", "crash"):
                 raise TooLargeError("the image could not be read: it takes more time or memory than one may") from problem
             raise UnavailableError("too many images are being read just now", hint="try again in a moment") from problem
-        reply = msgspec.msgpack.decode(told, type=Done | Unknown | Failed)
+        reply = msgspec.msgpack.decode(told, type=Done | Unknown | Wanting | Failed)
         if isinstance(reply, Failed):
             raise errors.ERRORS[reply.code](reply.message, hint=reply.hint, details=reply.details)
         return reply

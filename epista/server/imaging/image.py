@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Hashable, Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from epista.contract.errors import UnreadableImageError, ValidationError
-from epista.server.imaging import pictures, tiff
+from epista.server.imaging import pictures, pyramids, tiff
 from epista.server.imaging.cache import TileCache
 from epista.server.imaging.index import Index, Scene, Where
+from epista.server.imaging.pyramids import LevelsWantedError, Made
 from epista.server.imaging.sources import Source
 
 MAX_PIXELS = 16 * 1024**2
@@ -44,9 +45,10 @@ class Reader(Protocol):
 class Image:
     """One image file that is open for reading; for any number of threads."""
 
-    def __init__(self, index: Index, reader: Reader) -> None:
+    def __init__(self, index: Index, reader: Reader, made: Reader | None) -> None:
         self.index = index
         self._reader = reader
+        self._made = made
 
     def read_region(
         self,
@@ -74,6 +76,7 @@ class Image:
         Raises:
             ValidationError: there is no such place, level, plane or channel, or the region is larger than one may be.
             UnreadableImageError: a tile of the region is damaged or not there; never zeros instead.
+            LevelsWantedError: the level has first to be made.
         """
         one = self.index.scenes[_numbered("scene", scene, len(self.index.scenes))]
         level = _numbered("level", level, len(one.levels))
@@ -90,11 +93,33 @@ class Image:
         left, top = min(int(x / across), chosen.width - 1), min(int(y / down), chosen.height - 1)
         at = Where(scene, level, z, t, left, top, min(width, chosen.width - left), min(height, chosen.height - top))
         _check_size(one, at, len(numbers))
-        pixels = self._reader.region(at, numbers)
+        if not chosen.is_made:
+            pixels = self._reader.region(at, numbers)
+        elif self._made is not None:
+            pixels = self._made.region(at, numbers)
+        else:
+            raise LevelsWantedError(scene, z, t)
         return pixels[..., 0] if len(numbers) == 1 else pixels
 
 
-def open_image(source: Source, *, index: Index | None = None, cache: TileCache | None = None, name: Hashable = None) -> Image:
+class Levels(NamedTuple):
+    """Levels that were made of one plane."""
+
+    source: Source
+    levels: bytes
+    """As `epista.server.imaging.pyramids.Writer` tells them."""
+    plane: tuple[int, int, int]
+    """Scene, z and t."""
+
+
+def open_image(
+    source: Source,
+    *,
+    index: Index | None = None,
+    cache: TileCache | None = None,
+    name: Hashable = None,
+    made: Levels | None = None,
+) -> Image:
     """
     Open an image for reading, by its content, whatever it is called.
 
@@ -106,8 +131,9 @@ def open_image(source: Source, *, index: Index | None = None, cache: TileCache |
     """
     if index is None:
         index = read_index(source)
-    reader = _READERS[index.reader](source, index, cache or TileCache(), object() if name is None else name)
-    return Image(index, reader)
+    cache, name = cache or TileCache(), object() if name is None else name
+    own = Made(made.source, made.levels, index, made.plane, cache, name) if made else None
+    return Image(index, _READERS[index.reader](source, index, cache, name), own)
 
 
 def read_index(source: Source) -> Index:
@@ -119,9 +145,9 @@ def read_index(source: Source) -> Index:
     """
     head = source.read([(0, min(_HEAD_BYTES, source.size))])[0]
     if tiff.is_tiff(head):
-        return tiff.read_index(source)
+        return pyramids.extended(tiff.read_index(source))
     if pictures.is_picture(head):
-        return pictures.read_index(source)
+        return pyramids.extended(pictures.read_index(source))
     raise UnreadableImageError("this is no image of a kind that can be read" if head else "the image has no bytes")
 
 

@@ -99,6 +99,8 @@ class Level(msgspec.Struct, frozen=True, kw_only=True):
     """Of a TIFF: by t, then z, then group of channels that share tiles."""
     path: str = ""
     """Of OME-Zarr: the array within the group."""
+    is_made: bool = False
+    """Whether it is made of the first level, when it is first read (`epista.server.imaging.pyramids`)."""
     problem: str = ""
     """Why it cannot be read."""
 
@@ -125,6 +127,11 @@ class Scene(msgspec.Struct, frozen=True, kw_only=True):
     """Whether small values are bright (TIFF: WhiteIsZero)."""
     palette: bytes = b""
     """What values stand for, if they are numbers of colours: all reds, greens, blues, unsigned 16-bit, little-endian."""
+
+    @property
+    def itemsize(self) -> int:
+        """How many bytes a value has."""
+        return int(self.dtype[2:])
 
     def downsample(self, level: int) -> tuple[float, float]:
         """Return how many pixels of level 0 one of *level* is wide and high."""

@@ -11,8 +11,6 @@ import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from epista.server.imaging.index import Level, Scene
 from epista.server.imaging.rendering import Suggestions
 
@@ -85,18 +83,18 @@ def _group_04(key: str, scene: Scene, suggest: Callable[[], Suggestions | None])
 def _array_05(name: str, scene: Scene, level: Level) -> dict[str, Any] | None:
     if name != "zarr.json":
         return None
-    dtype = np.dtype(scene.dtype)
+    kind = scene.dtype[1]
     width, height = chunk_of(level)
     return {
         "zarr_format": 3,
         "node_type": "array",
         "shape": _shape(scene, level),
-        "data_type": dtype.name,
+        "data_type": "bool" if kind == "b" else f"{_KINDS[kind]}{8 * scene.itemsize}",
         "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [1, 1, 1, height, width]}},
         "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
-        "fill_value": False if dtype.kind == "b" else 0,
+        "fill_value": False if kind == "b" else 0,
         "codecs": [
-            {"name": "bytes", "configuration": {"endian": "little"}} if dtype.itemsize > 1 else {"name": "bytes"},
+            {"name": "bytes", "configuration": {"endian": "little"}} if scene.itemsize > 1 else {"name": "bytes"},
             {"name": "zstd", "configuration": {"level": ZSTD_LEVEL, "checksum": False}},
         ],
         "dimension_names": list(_AXES),
@@ -109,15 +107,15 @@ def _array_04(name: str, scene: Scene, level: Level) -> dict[str, Any] | None:
         return {}
     if name != ".zarray":
         return None
-    dtype = np.dtype(scene.dtype)
+    kind = scene.dtype[1]
     width, height = chunk_of(level)
     return {
         "zarr_format": 2,
         "shape": _shape(scene, level),
         "chunks": [1, 1, 1, height, width],
-        "dtype": dtype.newbyteorder("<").str,
+        "dtype": ("<" if scene.itemsize > 1 else "|") + scene.dtype[1:],
         "compressor": {"id": "zstd", "level": ZSTD_LEVEL},
-        "fill_value": False if dtype.kind == "b" else 0,
+        "fill_value": False if kind == "b" else 0,
         "order": "C",
         "filters": None,
         "dimension_separator": "/",
@@ -172,6 +170,8 @@ def _grid(scene: Scene, level: Level) -> list[int]:
 
 
 _AXES = {"t": "time", "c": "channel", "z": "space", "y": "space", "x": "space"}
+_KINDS = {"u": "uint", "i": "int", "f": "float"}
+"""What Zarr 3 calls types, by the letter of numpy."""
 _NUMBER = r"(0|[1-9]\d{0,8})"
 _LEVEL = re.compile(_NUMBER, re.ASCII)
 _CHUNKS = {

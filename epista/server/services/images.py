@@ -6,7 +6,7 @@ import hashlib
 import os
 import re
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,9 +24,9 @@ from epista.contract.errors import (
 )
 from epista.server.access.actors import Actor, Request
 from epista.server.engines import image_files
-from epista.server.engines.image_files import Place
+from epista.server.engines.image_files import Levels, Place
 from epista.server.engines.images import ImageReader
-from epista.server.imaging import iiif, ngff, rendering
+from epista.server.imaging import iiif, ngff, pyramids, rendering
 from epista.server.imaging.index import VERSION, Index, Scene
 from epista.server.imaging.rendering import Suggestions
 from epista.server.services import spans
@@ -35,6 +35,7 @@ from epista.server.services.resources import Resources
 from epista.server.services.tile_sessions import Sitting, TileSessions
 from epista.server.services.tokens import Tokens
 from epista.server.stores import features, linked
+from epista.server.stores.table_cache import Use
 from epista.server.stores.table_facts import linked_source
 
 LINK_SECONDS = 300
@@ -234,7 +235,28 @@ class Images:
         return Made(body, media_type, hashlib.sha256(said.encode(errors="replace")).hexdigest()[:32])
 
     def _read(self, content: Content, place: Place, ask: image_files.Ask) -> bytes:
-        return self._reader.read(place, _source(content), ask, lambda: self._index(content, place))
+        with ExitStack() as stack:
+
+            def levels(plane: tuple[int, int, int]) -> Levels:
+                return self._levels(stack.enter_context(self._all.table_cache.use()), content, place, plane)
+
+            return self._reader.read(place, _source(content), ask, lambda: self._index(content, place), levels)
+
+    def _levels(self, use: Use, content: Content, place: Place, plane: tuple[int, int, int]) -> Levels:
+        """Return the levels of a plane that the image has not itself; made at first, and kept by content."""
+        name = "-".join([_source(content), "levels", str(VERSION), *map(str, plane)])
+
+        def make(into: Path) -> None:
+            index = self._index(content, place)
+            scene = msgspec.msgpack.decode(index, type=Index).scenes[plane[0]]
+            use.require_room(pyramids.most_bytes(scene))
+            self._reader.make_levels(place, _source(content), index, plane, into)
+
+        path = use.file(name, make, wait_seconds=_MADE_SECONDS)
+        with path.open("rb") as file:
+            return Levels(
+                place=Place(path=os.fsencode(path), size=path.stat().st_size), levels=pyramids.levels_in(file), plane=plane
+            )
 
     def _usual(self, content: Content, place: Place) -> str:
         """Return how an image is drawn if nobody says how."""
@@ -290,6 +312,9 @@ class Images:
             raise MissingExtraError("this server reads no images: a package is missing", hint='pip install "epista[image]"')
         return self._all.images
 
+
+_MADE_SECONDS = 10.0
+"""How long one waits for levels that are made for somebody else: threads that wait help nobody."""
 
 _SCENE = re.compile(r"s(0|[1-9]\d{0,5})", re.ASCII)
 

@@ -44,7 +44,7 @@ def join(resources: Resources, actor: Actor, version_id: int) -> None:
         return
     blob = Blob(**row)
     facts = tables.facts(blob)
-    with resources.table_cache.turn(f"join-{blob.id}").lock, resources.table_cache.use() as use:
+    with resources.table_cache.turn(f"join-{blob.id}").held(), resources.table_cache.use() as use:
         with resources.catalog.read() as tx:
             row = table_parts.content(tx, version_id)
         if row is None or row["id"] != blob.id:

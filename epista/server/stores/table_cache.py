@@ -1,5 +1,5 @@
 """
-Files of tables, made for queries out of what the lab keeps, in a folder of this machine that several processes share.
+Files made for queries and pictures out of what the lab keeps, in a folder of this machine that several processes share.
 
 A file is written whole or not at all, and never changed. Who uses files has a folder with second names for them, so that one may
 be removed meanwhile; the folder is locked while it is in use, which ends with the process. The oldest go first when there are
@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from epista.contract.errors import StorageFullError, TooLargeError
+from epista.contract.errors import StorageFullError, TooLargeError, UnavailableError
 from epista.server.stores.local import NO_ROOM
 
 if sys.platform != "win32":
@@ -128,16 +128,19 @@ class Use:
         self._count += 1
         return self._folder / f"{self._count}.parquet"
 
-    def file(self, name: str, fill: Fill) -> Path:
+    def file(self, name: str, fill: Fill, *, wait_seconds: float = -1) -> Path:
         """
         Return the file *name*, for reading only, from the cache if it is there, else made by *fill*.
 
+        While somebody else makes it, it is waited for, for *wait_seconds* at most, or as long as it takes.
+
         Raises:
             StorageFullError: there is no room for it.
+            UnavailableError: somebody else still makes it.
         """
         path = self.scratch()
         turn = self._cache.turn(name)
-        with turn.lock:
+        with turn.held(wait_seconds):
             if self._cache.taken(name, path):
                 return path
             try:
@@ -146,7 +149,7 @@ class Use:
                 self._cache.keep(name, path)
             except OSError as error:
                 if error.errno in NO_ROOM:
-                    raise StorageFullError(f"there is no room for the table on the server's disk: {error.strerror}") from error
+                    raise StorageFullError(f"there is no room for it on the server's disk: {error.strerror}") from error
                 raise
         return path
 
@@ -154,7 +157,7 @@ class Use:
         """Refuse a file that is larger than all the cache may be."""
         if size > self._cache.limit_bytes:
             raise TooLargeError(
-                f"the table has {size:,} bytes, and the server keeps at most {self._cache.limit_bytes:,} for queries",
+                f"this takes {size:,} bytes, and the server keeps at most {self._cache.limit_bytes:,} for queries and images",
                 hint="whoever runs the server can give it more: table_cache_bytes",
                 details={"limit_bytes": self._cache.limit_bytes},
             )
@@ -162,7 +165,17 @@ class Use:
 
 class _Turn:
     def __init__(self) -> None:
-        self.lock = threading.Lock()
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def held(self, wait_seconds: float = -1) -> Iterator[None]:
+        """Hold it; wait so long at most, or as long as it takes."""
+        if not self._lock.acquire(timeout=wait_seconds):
+            raise UnavailableError("it is still being made", hint="try again in a moment")
+        try:
+            yield
+        finally:
+            self._lock.release()
 
 
 def _harden(path: Path) -> None:
