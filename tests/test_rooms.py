@@ -21,7 +21,7 @@ MAY_IMPORT = {
     "server/access": {"server/access", "contract"},
     "server/stores": {"server/stores", "contract"},
     "server/engines": {"server/engines", "server/imaging", "serializers", "contract"},
-    "server/imaging": {"server/imaging", "contract"},
+    "server/imaging": {"server/imaging", "serializers", "contract"},
     "server/services": {
         "server/services",
         "server/access",

@@ -16,13 +16,13 @@ from typing import Any, NamedTuple
 
 from epista.contract import formats as contract
 from epista.contract.errors import ConflictError, FormatError
-from epista.serializers import arrow, bytes, csv, excel, fcs, figure, json, numpy, parquet, sequences, singlecell, text
+from epista.serializers import arrow, bytes, csv, excel, fcs, figure, json, numpy, parquet, sequences, singlecell, text, tiff
 from epista.serializers.serializer import Serializer, is_a
 
 ENTRY_POINTS = "epista.serializers"
 """The entry point group of plug-ins."""
 
-_modules = (csv, parquet, arrow, json, text, numpy, figure, excel, fcs, sequences, singlecell, bytes)
+_modules = (csv, parquet, arrow, json, text, numpy, tiff, figure, excel, fcs, sequences, singlecell, bytes)
 _by_name: dict[str, Serializer] = {serializer.name: serializer for module in _modules for serializer in module.SERIALIZERS}
 _by_extension: dict[str, str] = {}
 _loaded = False

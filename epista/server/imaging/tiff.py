@@ -9,14 +9,15 @@ from __future__ import annotations
 import math
 import struct
 from collections.abc import Hashable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple, cast
 
 import msgspec
 import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
-from epista.contract.errors import EpistaError, UnreadableImageError
+from epista.contract.errors import EpistaError, UnreadableError, UnreadableImageError
+from epista.serializers.tiff import check_pages
 from epista.server.imaging import codecs, ome
 from epista.server.imaging.cache import TileCache
 from epista.server.imaging.codecs import DamagedTileError
@@ -41,8 +42,6 @@ STRIP_BYTES = 256 * 1024
 
 _BATCH_BYTES = 16 * 1024**2
 _MINISWHITE, _RGB, _PALETTE, _YCBCR = 0, 2, 3, 6
-_SUB_IFDS = 330
-_MOST_TAGS = 4096
 _NAMES = {"ome": "OME-TIFF", "svs": "SVS", "imagej": "ImageJ TIFF"}
 _MICROMETRES = ("micron", "microns", "um", "µm", "μm", "\\u00B5m")
 _PROPERTIES = {"Make": 271, "Model": 272, "Software": 305, "DateTime": 306}
@@ -62,7 +61,12 @@ def read_index(source: Source) -> Index:
     Raises:
         UnreadableImageError: they are damaged, longer than they may be, or speak of other files.
     """
-    _check_pages(Blocks(source, budget=MAX_HEADER_BYTES))
+    try:
+        check_pages(cast(BinaryIO, Blocks(source, budget=MAX_HEADER_BYTES)), MAX_PAGES)
+    except UnreadableImageError:
+        raise
+    except UnreadableError as error:
+        raise UnreadableImageError(error.message) from None
     file = Blocks(source, budget=MAX_HEADER_BYTES)
     try:
         with tifffile.TiffFile(file) as tiff:  # type: ignore[arg-type]
@@ -86,34 +90,6 @@ def ome_xml(source: Source) -> str:
     """Return the OME-XML of a file whose index was read; empty if it has none."""
     with tifffile.TiffFile(Blocks(source, budget=MAX_HEADER_BYTES)) as tiff:  # type: ignore[arg-type]
         return tiff.ome_metadata or ""
-
-
-def _check_pages(file: Blocks) -> None:
-    """Refuse a file whose pages form a circle, in which tifffile would walk, and one with too many."""
-    head = file.read(16)
-    order = "<" if head[:2] == b"II" else ">"
-    count, offset = ("H", "I") if 42 in head[2:4] else ("Q", "Q")
-    entry = np.dtype([("code", order + "u2"), ("type", order + "u2"), ("count", order + offset), ("value", order + offset)])
-    at, pages, seen = 4 if offset == "I" else 8, 0, set[int]()
-    while next_page := _number(file, at, order + offset):
-        if next_page in seen:
-            raise UnreadableImageError("the pages of the image form a circle")
-        seen.add(next_page)
-        tags = _number(file, next_page, order + count)
-        if tags > _MOST_TAGS:
-            break  # tifffile ends here too: what came before counts
-        found = file.read(tags * entry.itemsize)
-        entries = np.frombuffer(found[: len(found) // entry.itemsize * entry.itemsize], entry)
-        pages += 1 + int(entries["count"][entries["code"] == _SUB_IFDS].clip(max=MAX_PAGES).sum())
-        if pages > MAX_PAGES:
-            raise UnreadableImageError(f"the image has more than {MAX_PAGES:,} pages")
-        at = file.tell()
-
-
-def _number(file: Blocks, at: int, form: str) -> int:
-    file.seek(at)
-    data = file.read(struct.calcsize(form))
-    return int(struct.unpack(form, data)[0]) if len(data) == struct.calcsize(form) else 0
 
 
 def _index(tiff: tifffile.TiffFile, document: ome.Document | None, size: int) -> Index:
