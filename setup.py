@@ -30,6 +30,7 @@ EXTRAS["test"] = sorted(
     {
         *EXTRAS["all"],
         "altair>=5.4",
+        "axe-playwright-python>=0.1.4",
         "botocore>=1.36",
         "dask[dataframe]>=2025.1",
         "duckdb-extension-tpch==1.5.5",
@@ -47,6 +48,7 @@ EXTRAS["test"] = sorted(
         "psutil>=5.9",
         "pysam>=0.23",
         "pytest>=8.3",
+        "pytest-playwright>=0.7",
         "pytest-timeout>=2.3",
         "pytest-xdist>=3.6",
         "responses>=0.25",
@@ -81,7 +83,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11",
     packages=find_packages(include=["epista", "epista.*"]),
-    package_data={"epista": ["py.typed", "demo_data/*"]},
+    package_data={"epista": ["py.typed", "demo_data/*", "server/web/templates/*", "server/web/static/**/*"]},
     install_requires=[
         "alembic>=1.14",
         "click>=8.1",

@@ -33,6 +33,7 @@ MAY_IMPORT = {
         "contract",
     },
     "server/routes": {"server/routes", "server/services", "server/access", "server/stores", "contract"},
+    "server/web": {"server/web", "server/routes", "server/services", "server/access", "contract"},
 }
 """What each room may import; of several that fit a file, the longest counts."""
 

@@ -1,4 +1,4 @@
-"""``ws.image``: what is in an image, pixels of a region, small pictures."""
+"""``ws.image``: what is in an image, pixels of a region, small pictures, and the address of a viewer."""
 
 from __future__ import annotations
 
@@ -181,6 +181,22 @@ class Images:
         self._here.provenance.read(dict.fromkeys(origin["version"] for origin in origins if "version" in origin))
         return found
 
+    def url(self, ref: str | AssetRef, *, at: tuple[float, float, float] | None = None, version: str | int | None = None) -> str:
+        """
+        Return the address of a page that shows the image: pan, zoom, channels, contrast, annotations.
+
+        *at* is what is seen first, ``(x, y, zoom)``: the middle in pixels of level 0, and how many pixels of the screen one of
+        those is wide; None is the whole image. The address is a right to look at this version and nothing else: it works for a
+        quarter of an hour, and a page that is open by then for up to twelve hours. That of an embedded lab works on this machine,
+        as long as the workspace is open.
+
+        Raises:
+            KeyNotFoundError: nothing is there.
+        """
+        token = self._opened(self._version(ref, version), ref).token
+        view = "" if at is None else "#{:.10g},{:.10g},{:.10g}".format(*at)
+        return f"{self._here.url}{wire.TILES}/{token}/view{view}"
+
     def _sitting(self, ref: str | AssetRef, version: str | int | None, ask: Callable[[str], _T]) -> _T:
         """Ask within a session, which is opened or renewed before."""
         wanted = self._version(ref, version)
@@ -209,14 +225,17 @@ class Images:
         if known is not None and now < known.expires_at < known.renew_until:
             made = self._here.wire.call("images.renew", wire.RenewTiles(token=known.token), reply=wire.TileSession)
         else:
-            asked = wire.OpenTiles(
-                workspace=self._here.name,
-                ref=ref.id if isinstance(ref, AssetRef) else ref,
-                experiment=self._here.experiment_name,
-                version=version,
-            )
-            made = self._here.wire.call("images.open", asked, reply=wire.TileSession)
+            made = self._opened(version, ref)
             self._here.provenance.read([version])
         with self._lock:
             self._sessions = {id: one for id, one in self._sessions.items() if one.expires_at > now} | {version: made}
         return made
+
+    def _opened(self, version: str, ref: str | AssetRef) -> wire.TileSession:
+        asked = wire.OpenTiles(
+            workspace=self._here.name,
+            ref=ref.id if isinstance(ref, AssetRef) else ref,
+            experiment=self._here.experiment_name,
+            version=version,
+        )
+        return self._here.wire.call("images.open", asked, reply=wire.TileSession)

@@ -79,6 +79,7 @@ from epista.server.stores.search.index import SearchIndex
 from epista.server.stores.search.sqlite import SqliteSearch
 from epista.server.stores.sqlite import SqliteCatalog
 from epista.server.stores.table_cache import TableCache
+from epista.server.web import pages
 
 
 def create_app(config: Config, *, owner: Owner | None = None, clock: moments.Clock = moments.now) -> Starlette:
@@ -174,6 +175,7 @@ def create_app(config: Config, *, owner: Owner | None = None, clock: moments.Clo
 
     metrics = Metrics()
     routes += status.routes(door, metrics, is_ready)
+    routes += pages.routes(door, looking)
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:

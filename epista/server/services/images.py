@@ -59,6 +59,16 @@ class Made(NamedTuple):
     """Whether the same question has the same answer at any time."""
 
 
+class Shown(NamedTuple):
+    """What the viewer's page says before any script runs."""
+
+    name: str
+    """Of the file, without its folders."""
+    info: wire.ImageInfo
+    seconds: int
+    """How long the session works."""
+
+
 class Images:
     """Whoever has a session may look at its version, as long as its maker may."""
 
@@ -91,6 +101,12 @@ class Images:
             properties=index.properties,
             warnings=index.warnings,
         )
+
+    def view(self, wanted: wire.DescribeImage, request: Request) -> Shown:
+        """Tell what a person sees first who follows the address of a session."""
+        info = self.info(None, wanted, request)
+        sitting = self._sessions.sitting(wanted.token, request)
+        return Shown(sitting.content.name, info, sitting.ticket.ends - self._all.clock() // 1_000_000)
 
     def region(self, actor: Actor, wanted: wire.ReadRegion) -> Made:
         """Read pixels."""
