@@ -104,9 +104,14 @@ def _preview(asset: Asset) -> str:
     from epista.client import previews
 
     try:
-        return previews.get(here, asset, version=asset.version).as_html()
+        shown = previews.get(here, asset, version=asset.version)
     except EpistaError:
         return ""
+    if asset.kind != "IMAGE" or shown.picture is None:
+        return shown.as_html()
+    # Not the address: it is a right to look, and a notebook is kept and passed on.
+    way = f"ws.image.url({asset.key!r})"
+    return f"{shown.as_html()}<p>in the viewer: <code>{html.escape(way)}</code></p>"
 
 
 def origin_fields(lineage: Lineage) -> list[tuple[str, str]]:

@@ -15,6 +15,16 @@ IIIF = TILES + "/{token}/iiif"
 """Where those of the IIIF Image API do."""
 
 
+_KINDS = {"u": "uint", "i": "int", "f": "float", "b": "bool"}
+
+
+def type_name(dtype: str) -> str:
+    """Return a type of pixels as people say it: ``uint16`` for ``<u2``."""
+    plain = dtype.lstrip("<>=|")
+    kind, size = _KINDS.get(plain[:1]), plain[1:]
+    return plain if kind is None or not size.isdecimal() else kind if kind == "bool" else f"{kind}{8 * int(size)}"
+
+
 class OpenTiles(Request, frozen=True, kw_only=True):
     """Open a session, in which the pixels of one version are read."""
 

@@ -116,7 +116,7 @@ def create_app(config: Config, *, owner: Owner | None = None, clock: moments.Clo
         "usage": Usage(resources),
         "queries": queries,
         "lineage": Lineage(resources),
-        "previews": Previews(resources),
+        "previews": Previews(resources, looking),
         "images": looking,
         "sequences": Sequences(resources),
         "audit": Audit(resources),

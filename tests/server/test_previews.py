@@ -94,6 +94,31 @@ def test_a_picture_is_small(ws: epista.Workspace) -> None:
     assert (picture.width, picture.height) == (3000, 1500)
 
 
+def test_an_image_of_channels_is_drawn_in_their_colours(ws: epista.Workspace) -> None:
+    cells = np.zeros((2, 300, 400), np.uint16)
+    cells[0, :, 100:200], cells[1, 100:200] = 4000, 900
+    asset = ws.put("EXP-1/cells.ome.tif", cells, axes="CYX", channels=["DAPI", "GFP"], pixel_size_um=0.5)
+
+    shown = ws.preview(asset)
+
+    assert dict(shown.facts) == {
+        "image": "OME-TIFF",
+        "size": "400 x 300 pixels",
+        "type": "uint16",
+        "channels": "DAPI, GFP",
+        "pixel size": "0.5 x 0.5 µm",
+    }
+    assert shown.picture is not None
+    drawn = np.asarray(Image.open(io.BytesIO(shown.picture.png)))
+    assert drawn.shape == (300, 400, 3)
+    assert drawn[10, 150].argmax() == 2
+    assert len({tuple(drawn[at]) for at in ((10, 10), (10, 150), (150, 10), (150, 150))}) == 4
+    seen = asset._repr_html_()
+    assert "data:image/png;base64," in seen
+    assert "<code>ws.image.url(&#x27;EXP-1/cells.ome.tif&#x27;)</code>" in seen
+    assert "/tiles/" not in seen
+
+
 def test_more_than_is_shown_is_said(ws: epista.Workspace) -> None:
     ws.put("EXP-1/long.csv", pd.DataFrame({f"c{n}": range(100) for n in range(80)}))
 
@@ -103,7 +128,7 @@ def test_more_than_is_shown_is_said(ws: epista.Workspace) -> None:
 
 
 def test_what_is_broken_is_stored_and_says_why_nothing_is_shown(ws: epista.Workspace) -> None:
-    for extension in ("png", "parquet", "xlsx", "xls", "fcs", "npy", "zip", "ipynb", "arrow", "csv.gz"):
+    for extension in ("png", "tif", "ome.tif", "svs", "parquet", "xlsx", "xls", "fcs", "npy", "zip", "ipynb", "arrow", "csv.gz"):
         asset = ws.put(f"EXP-1/t.{extension}", b"\x00noise that is no such file\xff" * 10)
 
         shown = ws.preview(asset)
@@ -196,7 +221,7 @@ def test_a_preview_goes_with_a_purge(server: Server) -> None:
 
 @pytest.mark.real_data
 def test_real_files_are_shown(ws: epista.Workspace) -> None:
-    refused = ("corrupted.fcs", "multipage_rgb.tif")  # no FCS file; and pixels of 64 bits, which Pillow does not read
+    refused = ("corrupted.fcs",)  # no FCS file
 
     for path in sorted(path for path in REAL.rglob("*") if path.is_file()):
         shown = ws.preview(ws.put_file("samples/", path))

@@ -23,7 +23,7 @@ from epista.contract.tables import Column
 from epista.server.engines import sandbox
 from epista.server.engines.sources import Job, Source, decode
 
-VERSION = 1
+VERSION = 2
 """Rises when the same bytes give another preview, so that what was kept before is not taken for it."""
 
 MAX_ROWS = 20
@@ -60,7 +60,7 @@ class Shown(msgspec.Struct, frozen=True, kw_only=True):
 
 Facts = tuple[tuple[str, str], ...]
 
-_PICTURES = ("PNG", "JPEG", "GIF", "BMP", "WEBP", "TIFF")
+_PICTURES = ("PNG", "JPEG", "GIF", "BMP", "WEBP")
 
 
 def _table(
@@ -74,13 +74,14 @@ def _table(
     named += [("", "")] * (width - len(named))
     return Shown(
         facts=facts,
-        columns=tuple(Column(name=_short(name), type=dtype) for name, dtype in named[:width]),
-        rows=tuple(tuple(_short(value) for value in (*row, *[None] * (width - len(row)))[:width]) for row in some[:MAX_ROWS]),
+        columns=tuple(Column(name=short(name), type=dtype) for name, dtype in named[:width]),
+        rows=tuple(tuple(short(value) for value in (*row, *[None] * (width - len(row)))[:width]) for row in some[:MAX_ROWS]),
         is_cut=len(named) > MAX_COLUMNS or (len(some) if total is None else total) > MAX_ROWS,
     )
 
 
-def _short(value: Any) -> str:
+def short(value: Any) -> str:
+    """Return a value as one short line of text."""
     text = "" if value is None else value.isoformat() if hasattr(value, "isoformat") else str(value)
     text = _written(" ".join(text.split()))
     return text if len(text) <= MAX_CELL_CHARACTERS else text[: MAX_CELL_CHARACTERS - 1] + "…"
@@ -326,7 +327,7 @@ PREVIEWS: Mapping[str, Callable[[Source], Shown]] = {
     "xlsx": _workbook,
     "xls": _workbook,
     "ipynb": _notebook,
-    **dict.fromkeys(("png", "jpg", "gif", "bmp", "webp", "tiff", "ome-tiff"), _picture),
+    **dict.fromkeys(("png", "jpg", "gif", "bmp", "webp"), _picture),
     "fcs": _fcs,
     "fasta": _fasta,
     "fastq": _fastq,
@@ -334,7 +335,7 @@ PREVIEWS: Mapping[str, Callable[[Source], Shown]] = {
     **dict.fromkeys(("npz", "zip", "zarr", "ome-zarr"), _archive),
     **dict.fromkeys(("hdf5", "anndata"), _hdf5),
 }
-"""By the names of `epista.contract.formats`; of a format that is not here nothing is shown."""
+"""By the names of `epista.contract.formats`. Other images are shown by those who read them (`epista.server.imaging`)."""
 
 FROM_THE_HEAD = frozenset((*_TEXTS, "json", "jsonl", "csv", "tsv", "npy", "fcs", "fasta", "fastq"))
 """Formats of which the first bytes are enough."""
@@ -359,9 +360,9 @@ def _bounded(shown: Shown) -> Shown:
     """Return what is shown as text of a bounded length that can be written down: a name or a type may be of any length."""
     return msgspec.structs.replace(
         shown,
-        facts=tuple((_short(name), _short(value)) for name, value in shown.facts),
-        columns=tuple(Column(name=_short(one.name), type=_short(one.type)) for one in shown.columns),
-        rows=tuple(tuple(map(_short, row)) for row in shown.rows),
+        facts=tuple((short(name), short(value)) for name, value in shown.facts),
+        columns=tuple(Column(name=short(one.name), type=short(one.type)) for one in shown.columns),
+        rows=tuple(tuple(map(short, row)) for row in shown.rows),
         text=None if shown.text is None else _written(shown.text),
         cells=tuple(PreviewCell(kind=one.kind, source=_written(one.source)) for one in shown.cells),
     )

@@ -181,6 +181,13 @@ class Images:
             ask = image_files.Thumbnail(max_px=wanted.max_px, rendering=self._usual(content, place))
             return self._made(content, place, ask, "image/png")
 
+    def overview(self, content: Content, max_px: int) -> tuple[Index, bytes]:
+        """Return what is in an image and a small picture of it, as PNG, for whoever was found to be allowed to read it."""
+        with self._place(content) as place:
+            index = self._described(content, place)
+            ask = image_files.Thumbnail(max_px=max_px, rendering=self._usual(content, place))
+            return index, self._read(content, place, ask)
+
     def iiif(self, actor: Actor, wanted: wire.OpenPicture) -> None:
         """Refuse an image that is not the session's; of all others there is an ``info.json``."""
         _spelt(self._sessions.sitting(wanted.token, actor.request), wanted.image)
