@@ -291,13 +291,24 @@ def serve(work: Callable[[bytes], bytes], *, stuck_seconds: float = STUCK_SECOND
             job = _read_frame(jobs)
             # The parent kills a child that passes its time. Should the parent be gone, and the job hold the interpreter's
             # lock, as a regular expression does, then no thread of ours can see it; this timer needs no lock.
-            faulthandler.dump_traceback_later(stuck_seconds, exit=True)
+            _set_timer(stuck_seconds)
             reply = work(job)
-            faulthandler.cancel_dump_traceback_later()
+            _set_timer(0)
             _write_frame(replies, reply)
     except (EOFError, BrokenPipeError):
         # Past the interpreter's own end, which would flush into the broken pipe.
         os._exit(0)
+
+
+def _set_timer(seconds: float) -> None:
+    """Let the system end this process after *seconds*; 0 lets it live."""
+    if sys.platform != "win32":
+        # By SIGALRM, which nobody handles: faulthandler would start a thread for each job, and wait for its end.
+        signal.setitimer(signal.ITIMER_REAL, seconds)
+    elif seconds:
+        faulthandler.dump_traceback_later(seconds, exit=True)
+    else:
+        faulthandler.cancel_dump_traceback_later()
 
 
 def _end_with(parent: int) -> None:

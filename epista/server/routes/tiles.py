@@ -93,11 +93,11 @@ class Tiles(Raw):
         # Of a picture no part is sent: it is drawn anew for each.
         headers |= {"Content-Type": made.media_type, "Content-Length": str(len(made.body))}
         await self._send(send, opening(200, headers))
+        body = made.body if request.method == "GET" else b""
         # In pieces, so that the time for each is bounded: nobody keeps a turn by not reading.
-        for start in range(0, len(made.body) if request.method == "GET" else 0, CHUNK):
-            piece = made.body[start : start + CHUNK]
-            await self._send(send, {"type": "http.response.body", "body": piece, "more_body": True})
-        await self._send(send, {"type": "http.response.body", "body": b""})
+        for start in range(0, max(1, len(body)), CHUNK):
+            more = start + CHUNK < len(body)
+            await self._send(send, {"type": "http.response.body", "body": body[start : start + CHUNK], "more_body": more})
 
     def _made(self, actor: Actor, wanted: Any, request: Request) -> Made:
         made: Made = self._answer(actor, wanted)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -110,7 +111,7 @@ sandbox.serve(lambda job: bytes(str(re.match("^(a+)+$", "a" * 80 + "!")), "ascii
             child.stdin.write(len(frame).to_bytes(4, "big") + frame)
         child.stdin.flush()
 
-        assert child.wait(60) == 1
+        assert child.wait(60) == -signal.SIGALRM
     finally:
         child.kill()
         child.communicate()
