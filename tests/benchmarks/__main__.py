@@ -18,7 +18,22 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from tests.benchmarks import catalog, lab, machine, memory, naming, query, rounds, rows, small, start, tiled, transfer
+from tests.benchmarks import (
+    catalog,
+    images,
+    lab,
+    machine,
+    memory,
+    naming,
+    query,
+    rounds,
+    rows,
+    small,
+    start,
+    tiled,
+    transfer,
+    viewers,
+)
 from tests.benchmarks.rounds import Absent, Contestant, Record
 from tests.benchmarks.scales import SCALES, Scale
 
@@ -32,6 +47,8 @@ GROUPS: dict[str, Callable[[ExitStack, Path, Scale], dict[str, Contestant | Abse
     "tiled": tiled.contestants,
     "start": start.contestants,
     "naming": naming.contestants,
+    "images": images.contestants,
+    "viewers": viewers.contestants,
 }
 """What gives the contestants of each, on files in a folder."""
 

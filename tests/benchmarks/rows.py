@@ -86,6 +86,8 @@ def _value(number: str, what: str, against: str, goal: float | None, group: str,
 
 _FETCH, _RAW = "fetch 1 GiB, verified", "fetch 1 GiB, transfer alone"
 _PUT, _PUT_DIR, _FETCH_DIR = "put 1 GiB, durable", "put_dir 10k x 4 KiB, durable", "fetch a folder, 10k x 4 KiB"
+_REGION = "512 px region of one channel, CPU"
+_TILE = "256 px tile of four channels, JPEG 85 at 4:4:4, HTTP"
 
 ROWS = (
     _speed("1", _FETCH, "nginx + curl, then sha256sum", 1.0, "transfer", "epista fetch", "nginx + curl + sha256sum"),
@@ -139,6 +141,22 @@ ROWS = (
     _value("20", "a new process opens a lab and answers one verb", "bare interpreter", 1.0, "start", "epista opens a lab", theirs="bare interpreter", unit="s"),
     _value("21", "read 10,000 names of sessions", "", 1.0, "naming", "epista parse", unit="s"),
     _value("21", "the same, CPU: 40 µs for each", "", 0.4, "naming", "epista parse", unit="s", figure="cpu_seconds"),
+    _time("22", _REGION, "tifffile aszarr + zarr", 1 / 1.25, "images", "epista 512 px regions", "aszarr 512 px regions", figure="cpu_ms"),
+    _time("22", "the same, 2,048 px", "tifffile aszarr + zarr", 1, "images", "epista 2,048 px regions", "aszarr 2,048 px regions", figure="cpu_ms"),
+    _time("22", "the same, 512 px, LZW", "tifffile aszarr + zarr", 1, "images", "epista 512 px regions, LZW", "aszarr 512 px regions, LZW", figure="cpu_ms"),
+    _time("23", _REGION, "large_image", 1 / 1.4, "images", "epista 512 px regions", "large_image 512 px regions", figure="cpu_ms"),
+    _time("23", "the same, 2,048 px", "large_image", 1, "images", "epista 2,048 px regions", "large_image 2,048 px regions", figure="cpu_ms"),
+    _time("23", "the same, 512 px, LZW", "large_image", 1, "images", "epista 512 px regions, LZW", "large_image 512 px regions, LZW", figure="cpu_ms"),
+    _time("23", _REGION, "rio-tiler", None, "images", "epista 512 px regions", "rio-tiler 512 px regions", figure="cpu_ms"),
+    _speed("24", _TILE, "large_image, starlette, uvicorn", 2, "viewers", "epista tiles, HTTP", "large_image tiles, HTTP"),
+    _speed("24", _TILE + ", level 0 only", "rio-tiler, starlette, uvicorn", 2, "viewers", "epista tiles of level 0, HTTP", "rio-tiler tiles of level 0, HTTP"),
+    _speed("24", "the same, drawn in one process", "large_image", None, "images", "epista tiles", "large_image tiles"),
+    _speed("24", "the same, drawn in one process, level 0 only", "rio-tiler", None, "images", "epista tiles of level 0", "rio-tiler tiles of level 0"),
+    _value("24", "fifty people pan and zoom at once, p95 of a tile", "large_image, starlette, uvicorn", None, "viewers", "epista many people", theirs="large_image many people", unit="ms", figure="p95_ms"),
+    _value("24", "the same, p50 of a tile", "large_image, starlette, uvicorn", None, "viewers", "epista many people", theirs="large_image many people", unit="ms", figure="p50_ms"),
+    _value("24", "the same, memory of all processes of the server", "large_image, starlette, uvicorn", None, "viewers", "epista many people", theirs="large_image many people", unit="MiB", figure="servers_mib"),
+    _value("25", "peak memory of a process that reads regions", "large_image", 100, "images", "epista 512 px regions", theirs="large_image 512 px regions", unit="MiB", figure="peak_mib"),
+    _value("25", "the same, that draws tiles", "large_image", 100, "images", "epista tiles", theirs="large_image tiles", unit="MiB", figure="peak_mib"),
 )  # fmt: skip
 """In the order of the table."""
 
