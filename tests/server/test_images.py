@@ -22,6 +22,8 @@ from epista.server.config import Config
 from epista.server.engines.image_files import Place, Region
 from epista.server.engines.images import ImageReader
 from tests.makers import Api, Clock, Server
+from tests.server.imaging.test_omezarr import PIXELS as STACK
+from tests.server.imaging.test_omezarr import written
 
 KEY = "EXP-1/cells.ome.tif"
 
@@ -265,6 +267,16 @@ def plain(height: int = 2100, width: int = 2300) -> tuple[Any, bytes]:
 def halved(pixels: Any) -> Any:
     four = pixels.reshape(pixels.shape[0] // 2, 2, pixels.shape[1] // 2, 2).astype(np.uint32).sum(axis=(1, 3))
     return ((four + 2) // 4).astype(pixels.dtype)
+
+
+def test_an_ome_zarr_in_one_file_is_an_image(http_ws: epista.Workspace, server: Server, tmp_path: Path) -> None:
+    server.api().put("EXP-1/img.ozx", written(tmp_path / "img"))
+
+    assert http_ws.get("EXP-1/img.ozx").kind == "IMAGE"
+    assert http_ws.image.info("EXP-1/img.ozx").format == "OME-Zarr 0.5"
+    found = http_ws.image.read_region("EXP-1/img.ozx", 10, 20, 30, 40, level=0, channels=[1], z=2, t=1)
+    assert np.array_equal(found, STACK[1, 1, 2, 20:60, 10:40])
+    assert http_ws.image.thumbnail("EXP-1/img.ozx", max_px=60).to_pil().size == (60, 46)
 
 
 class TestSmallerLevels:

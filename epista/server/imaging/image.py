@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from epista.contract.errors import UnreadableImageError, ValidationError
-from epista.server.imaging import pictures, pyramids, tiff
+from epista.server.imaging import omezarr, pictures, pyramids, tiff
 from epista.server.imaging.cache import TileCache
 from epista.server.imaging.index import Index, Scene, Where
 from epista.server.imaging.pyramids import LevelsWantedError, Made
@@ -148,10 +148,16 @@ def read_index(source: Source) -> Index:
         return pyramids.extended(tiff.read_index(source))
     if pictures.is_picture(head):
         return pyramids.extended(pictures.read_index(source))
+    if omezarr.is_zip(head):
+        return pyramids.extended(omezarr.read_index(source))
     raise UnreadableImageError("this is no image of a kind that can be read" if head else "the image has no bytes")
 
 
-_READERS: dict[str, Callable[[Source, Index, TileCache, Hashable], Reader]] = {"tiff": tiff.Tiff, "picture": pictures.Picture}
+_READERS: dict[str, Callable[[Source, Index, TileCache, Hashable], Reader]] = {
+    "tiff": tiff.Tiff,
+    "picture": pictures.Picture,
+    "zarr": omezarr.Zarr,
+}
 
 
 def _numbered(what: str, number: int, count: int) -> int:

@@ -98,7 +98,9 @@ class Level(msgspec.Struct, frozen=True, kw_only=True):
     planes: tuple[Plane, ...] = ()
     """Of a TIFF: by t, then z, then group of channels that share tiles."""
     path: str = ""
-    """Of OME-Zarr: the array within the group."""
+    """Of OME-Zarr: the array within the archive."""
+    size_z: int = 1
+    """Of OME-Zarr: how many planes lie above each other; there may be fewer than in the first level."""
     is_made: bool = False
     """Whether it is made of the first level, when it is first read (`epista.server.imaging.pyramids`)."""
     problem: str = ""
@@ -123,6 +125,8 @@ class Scene(msgspec.Struct, frozen=True, kw_only=True):
     """Width and height of a pixel of level 0; None if the file does not say."""
     plane_distance_um: float | None = None
     """From one z to the next; None if the file does not say."""
+    axes: str = ""
+    """Of OME-Zarr: those of its arrays, in their order."""
     is_white_zero: bool = False
     """Whether small values are bright (TIFF: WhiteIsZero)."""
     palette: bytes = b""
@@ -154,3 +158,5 @@ class Index(msgspec.Struct, frozen=True, kw_only=True):
     """What the vendor wrote."""
     warnings: tuple[str, ...] = ()
     """What is odd about the file."""
+    members: bytes = b""
+    """Of OME-Zarr: where what lies in the archive, in MessagePack."""

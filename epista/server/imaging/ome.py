@@ -29,6 +29,14 @@ _UM = {
     "pm": 1e-6,
     "Å": 1e-4,
     "in": 25_400.0,
+    # As OME-Zarr spells them.
+    "meter": 1e6,
+    "centimeter": 1e4,
+    "millimeter": 1e3,
+    "nanometer": 1e-3,
+    "picometer": 1e-6,
+    "angstrom": 1e-4,
+    "inch": 25_400.0,
 }
 """Micrometres in a unit; `pixel` and `reference frame` are none."""
 
