@@ -50,6 +50,11 @@ def test_its_address_may_say_what_is_seen(http_ws: epista.Workspace, address: st
     assert http_ws.image.url(http_ws.get(KEY), version=1).startswith(f"{http_ws.url}/tiles/")
     with pytest.raises(epista.KeyNotFoundError):
         http_ws.image.url("EXP-1/none.tif")
+    epista.use(http_ws)
+    try:
+        assert epista.image.url(KEY).endswith("/view")
+    finally:
+        epista.use(None)
 
 
 def test_every_address_is_a_session_of_its_own_that_is_audited(http_ws: epista.Workspace, server: Server, address: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ import tifffile
 from axe_playwright_python.sync_playwright import Axe
 from numpy.typing import NDArray
 from PIL import Image
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Route, expect
 
 import epista
 from tests.makers import Clock, Server
@@ -21,6 +22,8 @@ from tests.makers import Clock, Server
 pytestmark = pytest.mark.chrome
 
 DOWN, ACROSS = np.mgrid[0:600, 0:800]
+
+SAMPLES = Path(__file__).parents[4] / "shared" / "data" / "images"
 
 CELLS = np.stack([ACROSS * 5, DOWN * 6]).astype(np.uint16)
 """Two channels: one is brighter to the right, the other one downwards."""
@@ -143,6 +146,34 @@ class TestLooking:
         assert np.ptp(nothing) < 30
         assert np.abs(again - both).mean() < 2
 
+    def test_what_is_seen_stays_until_the_change_is_there(self, look: Callable[..., Page], page: Page) -> None:
+        look(ome())
+        page.evaluate(
+            """() => {
+                const canvas = document.querySelector("#image canvas");
+                const copy = Object.assign(document.createElement("canvas"), {width: 100, height: 100});
+                const brush = copy.getContext("2d", {willReadFrequently: true});
+                window.least = 255;
+                const watch = () => {
+                    brush.drawImage(canvas, canvas.width / 2 - 50, canvas.height / 2 - 50, 100, 100, 0, 0, 100, 100);
+                    const data = brush.getImageData(0, 0, 100, 100).data;
+                    let sum = 0;
+                    for (let at = 0; at < data.length; at += 4) sum += Math.max(data[at], data[at + 1], data[at + 2]);
+                    window.least = Math.min(window.least, sum / (data.length / 4));
+                    requestAnimationFrame(watch);
+                };
+                watch();
+            }"""
+        )
+        before = page.evaluate("window.least")
+
+        page.get_by_role("spinbutton", name="High limit of DAPI").fill("1500")
+        seen(page)
+        page.wait_for_timeout(100)
+
+        assert before > 80
+        assert page.evaluate("window.least") > 0.9 * before
+
     def test_planes_and_scenes_are_chosen(self, look: Callable[..., Page], page: Page) -> None:
         out = io.BytesIO()
         with tifffile.TiffWriter(out, ome=True) as writer:
@@ -214,6 +245,29 @@ class TestLooking:
         assert "#300" in page.url
 
 
+@pytest.mark.real_data
+class TestRealImages:
+    @pytest.mark.parametrize(
+        ("name", "text"),
+        [
+            ("CMU-1-Small-Region.svs", "2,220 × 2,967 pixels"),
+            ("multi-channel.ome.tif", "Channel 0, Channel 1, Channel 2 (int8)"),
+            ("nuclei3d.tif", "57 × 61 pixels, 31 planes"),
+        ],
+        ids=["slide", "channels", "planes"],
+    )
+    def test_they_are_shown(self, look: Callable[..., Page], page: Page, name: str, text: str) -> None:
+        path = SAMPLES / name
+        if not path.exists():
+            return
+
+        look(path.read_bytes(), key=f"EXP-1/{name}")
+
+        expect(page.locator("aside")).to_contain_text(text)
+        middle = pixels(page)[250:-150, 250:-250]
+        assert middle.std() > 10
+
+
 class TestSession:
     def test_it_is_renewed_while_somebody_looks(self, look: Callable[..., Page], page: Page, clock: Clock) -> None:
         page.clock.install()
@@ -235,6 +289,23 @@ class TestSession:
             page.clock.run_for(2000)
         assert f"/{token}/" in tile.value.url
         assert tile.value.status == 200
+
+    def test_after_its_last_renewal_the_end_is_told(self, look: Callable[..., Page], page: Page) -> None:
+        def renew(route: Route) -> None:
+            told = route.fetch().json()
+            route.fulfill(json=told | {"renew_until": told["expires_at"]})
+
+        page.route("**/renew", renew)
+        page.clock.install()
+        look(ome())
+        with page.expect_response("**/renew"):
+            page.clock.fast_forward(10 * 60_000)
+
+        page.clock.run_for(1000)
+        expect(page.get_by_role("alert")).to_be_hidden()
+        page.clock.fast_forward(16 * 60_000)
+
+        expect(page.get_by_role("alert")).to_contain_text("open for as long as one may be")
 
     def test_its_end_is_told(self, server: Server, http_ws: epista.Workspace, context: Any, clock: Clock) -> None:
         server.api().put("EXP-1/cells.tif", ome())
@@ -278,8 +349,7 @@ class TestForEveryone:
                 expect(page.locator("aside")).to_contain_text(fact)
             expect(page.get_by_role("button")).to_have_count(0)
 
-    @pytest.mark.parametrize("scheme", ["light", "dark"])
-    @pytest.mark.parametrize("width", [360, 1440])
+    @pytest.mark.parametrize(("scheme", "width"), [("light", 360), ("dark", 1440)], ids=["light-narrow", "dark-wide"])
     def test_axe_finds_nothing_serious(
         self, look: Callable[..., Page], page: Page, scheme: Any, width: int, http_ws: epista.Workspace
     ) -> None:

@@ -3,12 +3,12 @@
 import { MOST_CHANNELS } from "./rendering.js";
 import { short } from "./view.js";
 
-/** Make the controls anew for *channels*, which they change; *changed* is called after each change. */
-export function build(into, template, channels, changed) {
-  into.replaceChildren(...channels.map((one) => row(template, one, channels, changed)));
+/** Make the controls anew for *channels*, which they change; *changed* is called after each change, *told* where there is none. */
+export function build(into, template, channels, changed, told) {
+  into.replaceChildren(...channels.map((one) => row(template, one, channels, changed, told)));
 }
 
-function row(template, one, channels, changed) {
+function row(template, one, channels, changed, told) {
   const made = template.content.cloneNode(true);
   const find = (wanted) => made.querySelector(wanted);
   const [shown, color, limits] = [find("input.shown"), find("input.color"), find(".limits")];
@@ -20,7 +20,10 @@ function row(template, one, channels, changed) {
   limits.hidden = color.hidden = !one.is_shown;
 
   shown.addEventListener("change", () => {
-    if (shown.checked && channels.filter((other) => other.is_shown).length === MOST_CHANNELS) shown.checked = false;
+    if (shown.checked && channels.filter((other) => other.is_shown).length === MOST_CHANNELS) {
+      shown.checked = false;
+      return told(`At most ${MOST_CHANNELS} channels are shown at once.`);
+    }
     one.is_shown = shown.checked;
     limits.hidden = color.hidden = !one.is_shown;
     changed();

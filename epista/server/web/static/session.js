@@ -14,7 +14,7 @@ export function keep(seconds, ended) {
 
   const look = async () => {
     if (document.hidden || isBusy) return;
-    if (isLast && Date.now() >= endsAt) return stop("It was open for as long as one view may be, twelve hours.");
+    if (isLast && Date.now() >= endsAt) return stop("It was open for as long as one may be.");
     if (isLast || Date.now() < renewAt) return;
     isBusy = true;
     try {

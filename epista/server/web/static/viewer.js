@@ -121,9 +121,9 @@ function draw() {
       item.addHandler("fully-loaded-change", tell);
       if (shown) {
         coming = item;
-        const take = () => item === coming && replace(item);
-        item.whenFullyLoaded(take);
-        setTimeout(take, 4000);
+        item.whenFullyLoaded(() => item === coming && replace(item));
+        // Of what comes slowly, parts are better than nothing.
+        setTimeout(() => item === coming && item.setOpacity(1), 2000);
       } else {
         shown = item;
         viewport.goHome(true);
@@ -207,7 +207,7 @@ function controls(scene) {
     };
   }
   byId("scene").value = state.scene;
-  channels.build(byId("channels"), byId("channel"), state.channels, redraw);
+  channels.build(byId("channels"), byId("channel"), state.channels, redraw, note);
   byId("controls").hidden = false;
 }
 
