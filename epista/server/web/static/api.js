@@ -4,6 +4,7 @@ export class Refusal extends Error {
   constructor(status, problem) {
     super([problem.detail, problem.hint].filter(Boolean).join("; ") || `the lab answered ${status}`);
     this.status = status;
+    this.detail = problem.detail ?? this.message;
   }
 }
 

@@ -14,7 +14,7 @@ export function keep(seconds, ended) {
 
   const look = async () => {
     if (document.hidden || isBusy) return;
-    if (isLast && Date.now() >= endsAt) return stop("It was open for as long as one may be.");
+    if (isLast && Date.now() >= endsAt) return stop("it was open for as long as one may be");
     if (isLast || Date.now() < renewAt) return;
     isBusy = true;
     try {
@@ -25,7 +25,7 @@ export function keep(seconds, ended) {
       history.replaceState(null, "", `../${reply.token}/view${location.hash}`);
     } catch (error) {
       // Where the lab cannot be reached, or has too much to do, it is asked again until the session is over.
-      if (isOver(error) || Date.now() >= endsAt) stop(error.message);
+      if (isOver(error) || Date.now() >= endsAt) stop(error.detail ?? error.message);
     } finally {
       isBusy = false;
     }

@@ -167,7 +167,7 @@ seadragon.addHandler("tile-load-failed", async ({ tile, tiledImage, maxReached }
   if (!maxReached || isEnded || world.getIndexOfItem(tiledImage) < 0) return;
   try {
     const why = await api.refusal(tile.getUrl());
-    if (session.isOver(why)) end(why.message);
+    if (session.isOver(why)) end(why.detail);
     else if (why) warn(`A part of the image cannot be shown: ${why.message}.`);
   } catch {
     warn("The lab cannot be reached; what is missing of the image comes when it can.");
@@ -295,14 +295,14 @@ function note(text) {
 function end(why) {
   if (isEnded) return;
   isEnded = true;
-  warn(`This view has ended. ${why} Open the image again where you got its address.`);
+  warn(`This view has ended: ${why}. Open the image again where you got its address.`);
 }
 
 async function tried(act) {
   try {
     return await act();
   } catch (error) {
-    if (session.isOver(error)) end(error.message);
+    if (session.isOver(error)) end(error.detail);
     else warn(`The image cannot be shown: ${error.message}.`);
     byId("stage").setAttribute("aria-busy", "false");
     return undefined;
