@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import click
+import msgspec
 
 from epista.cli import options, output
 from epista.client import tables
 from epista.client.assets import Asset, origin_fields
+from epista.client.image import ImageInfo, described
 from epista.client.workspace import Workspace
 from epista.contract.errors import EpistaError
 from epista.contract.tables import Table
@@ -17,10 +19,15 @@ from epista.contract.tables import Table
 @options.as_json
 @options.on_workspace
 def get(ws: Workspace, ref: str, *, as_json: bool) -> None:
-    """Show what is known of one asset. REF is a key, a bare name or an id."""
+    """
+    Show what is known of one asset. REF is a key, a bare name or an id.
+
+    Of an image also its size, levels and channels; with --json they stand in "image".
+    """
     asset = ws.get(ref)
+    image, problem = _image(ws, asset)
     if as_json:
-        output.json(asset)
+        output.json(asset if image is None else {**msgspec.to_builtins(asset), "image": image})
         return
     output.fields(
         {
@@ -37,9 +44,20 @@ def get(ws: Workspace, ref: str, *, as_json: bool) -> None:
             "options": output.pretty(asset.options) if asset.options else None,
             "meta": output.pretty(asset.meta) if asset.meta else None,
             "table": _table(asset.table) if asset.table else None,
-            "preview": _preview(ws, asset),
+            "image": "\n".join(described(image)) if image else problem,
+            "preview": _preview(ws, asset) if asset.kind != "IMAGE" else None,
         }
     )
+
+
+def _image(ws: Workspace, asset: Asset) -> tuple[ImageInfo | None, str | None]:
+    """Return what is in an image, or why nobody knows."""
+    if asset.kind != "IMAGE":
+        return None, None
+    try:
+        return ws.image.info(asset), None
+    except EpistaError as error:
+        return None, f"not known: {error.message}"
 
 
 def _preview(ws: Workspace, asset: Asset) -> str | None:

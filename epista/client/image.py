@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import threading
 import weakref
 from collections.abc import Callable, Sequence
@@ -12,11 +13,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import msgspec
 
 from epista.client import assets
+from epista.client.listings import printable
 from epista.client.session import Session
 from epista.contract import assets as asset_messages
 from epista.contract import images as wire
 from epista.contract.assets import AssetRef
-from epista.contract.errors import ForbiddenError
+from epista.contract.errors import ForbiddenError, ValidationError
 from epista.serializers.picture import Picture
 
 if TYPE_CHECKING:
@@ -159,6 +161,53 @@ class Images:
 
         return Picture(self._sitting(ref, version, ask), "image/png")
 
+    def picture(
+        self,
+        ref: str | AssetRef,
+        x: int,
+        y: int,
+        width: int,
+        height: int,
+        *,
+        level: int = 0,
+        channels: Sequence[str | int] | None = None,
+        z: int | None = None,
+        t: int = 0,
+        scene: int = 0,
+        version: str | int | None = None,
+    ) -> Picture:
+        """
+        Draw a region as one sees it, as PNG; the place is told as for `read_region`.
+
+        Channels have the colours and limits of the viewer. *channels* None are those that the viewer shows at first, *z* None is
+        the middle plane.
+
+        Raises:
+            ValidationError: there is no such place, level or channel.
+            InvalidRequestError: there is no such plane or scene, or it is a picture of more than 64 megapixels.
+            UnreadableImageError: a tile of it is damaged.
+        """
+        info = self.info(ref, version=version)
+
+        def ask(token: str) -> bytes:
+            usual = self._here.wire.call(
+                "images.rendering", wire.GetRendering(token=token, scene=scene), reply=wire.ImageRendering
+            )
+            part, size = _part(info.scenes[scene], x, y, width, height, level)
+            looks = [f"{one.channel}:{one.color}:{one.low!r}:{one.high!r}" for one in _chosen(usual.channels, channels)]
+            rendering = f"{','.join(looks)};z{usual.z if z is None else z};t{t};s{scene}"
+            wanted = wire.DrawPicture(
+                token=token,
+                image=f"{info.version}~{rendering}",
+                region=",".join(map(str, part)),
+                size=",".join(map(str, size)),
+                rotation="0",
+                name="default.png",
+            )
+            return self._here.wire.read("images.iiif_picture", wanted)
+
+        return Picture(self._sitting(ref, info.version, ask), "image/png")
+
     def annotations(self, ref: str | AssetRef, *, scene: int = 0, version: str | int | None = None) -> dict[str, Any]:
         """
         Return what was drawn on a scene of an image: a GeoJSON ``FeatureCollection``, in pixels of level 0; y goes down.
@@ -239,3 +288,63 @@ class Images:
             version=version,
         )
         return self._here.wire.call("images.open", asked, reply=wire.TileSession)
+
+
+def _part(
+    scene: wire.ImageScene, x: int, y: int, width: int, height: int, level: int
+) -> tuple[tuple[int, int, int, int], tuple[int, int]]:
+    """Return a region of a level in pixels of level 0, and how large it is in the level, cut at the edges."""
+    if not 0 <= level < len(scene.levels):
+        raise ValidationError(f"there is no level {level}; 0 to {len(scene.levels) - 1} exist")
+    if not (0 <= x < scene.width and 0 <= y < scene.height):
+        raise ValidationError(f"({x}, {y}) is not in the image, which has {scene.width} x {scene.height} pixels")
+    if width <= 0 or height <= 0:
+        raise ValidationError(f"a region of {width} x {height} pixels has none")
+    chosen = scene.levels[level]
+    across, down = chosen.downsample
+    left, top = min(int(x / across), chosen.width - 1), min(int(y / down), chosen.height - 1)
+    width, height = min(width, chosen.width - left), min(height, chosen.height - top)
+    start = math.floor(left * across), math.floor(top * down)
+    end = min(scene.width, round((left + width) * across)), min(scene.height, round((top + height) * down))
+    return (*start, max(end[0] - start[0], width), max(end[1] - start[1], height)), (width, height)
+
+
+def _chosen(channels: Sequence[wire.ChannelRendering], wanted: Sequence[str | int] | str | None) -> list[wire.ChannelRendering]:
+    """Return the channels that were asked for, by name or number."""
+    if wanted is None:
+        return [one for one in channels if one.is_shown]
+    found = []
+    for asked in [wanted] if isinstance(wanted, str) else wanted:
+        fit = [one for one in channels if asked in (one.name, one.channel)]
+        fit = fit or [one for one in channels if str(asked).casefold() in (one.name.casefold(), str(one.channel))]
+        if len(fit) != 1:
+            names = ", ".join(f"{one.channel} {one.name!r}" for one in channels)
+            raise ValidationError(f"no channel {asked!r}{' (several)' if fit else ''}; there are {len(channels)}: {names}")
+        found += fit
+    return found
+
+
+def described(info: ImageInfo) -> list[str]:
+    """Return what is in an image as lines of text, without anything that would steer a terminal."""
+    lines = []
+    for number, scene in enumerate(info.scenes):
+        if len(info.scenes) > 1:
+            lines.append(f"scene {number}" + (f", {scene.name}" if scene.name else ""))
+        planes = [(scene.size_z, "z"), (scene.size_t, "t")]
+        told = [
+            f"{scene.width:,} x {scene.height:,} pixels, {wire.type_name(scene.dtype)}",
+            *(f"{count:,} planes in {axis}" for count, axis in planes if count > 1),
+        ]
+        if scene.pixel_size_um:
+            told.append("{:.6g} x {:.6g} µm each".format(*scene.pixel_size_um))
+        lines.append(", ".join(told))
+        rows = [
+            (f"level {at}", f"{one.width:,} x {one.height:,}", f"1/{round(max(one.downsample), 1):g}", one.problem)
+            for at, one in enumerate(scene.levels)
+        ]
+        rows += [(f"channel {at}", one.name, f"#{one.color}" if one.color else "", "") for at, one in enumerate(scene.channels)]
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        lines += ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    if info.hidden:
+        lines.append(f"not served: {', '.join(info.hidden)}")
+    return [printable(line) for line in (info.format, *lines, *(f"note: {warning}" for warning in info.warnings))]

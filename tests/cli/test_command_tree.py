@@ -55,7 +55,7 @@ epista project list --help --json --lab --workspace
 epista project remove NAME --help --lab --workspace
 epista project show NAME --help --json --lab --workspace
 epista project update NAME --description --help --json --lab --title --to --workspace
-epista pull REF [DEST] --help --lab --version --workspace
+epista pull REF [DEST] --channel --help --lab --level --region --scene --t --version --workspace --z
 epista purge KEY --dry-run --help --json --lab --version --workspace --yes
 epista put PATH... KEY --expect --format --help --ignore --input --json --kind --lab --links --meta --tag --workspace
 epista queries --cancel --everyone --help --json --lab --limit --workspace

@@ -104,6 +104,18 @@ class TestVerbs:
         assert small.to_pil().size == (100, 75)
         assert http_ws.image.thumbnail(KEY).to_pil().size == (400, 300)
 
+    def test_a_picture_is_drawn_as_the_viewer_draws_it(self, http_ws: epista.Workspace, asset: dict[str, Any]) -> None:
+        both = np.asarray(http_ws.image.picture(KEY, 100, 50, 130, 70).to_pil())
+        green = np.asarray(http_ws.image.picture(KEY, 390, 290, 99, 99, channels=["gfp"]).to_pil())
+        level = http_ws.image.picture(KEY, 0, 0, 4096, 4096, level=1, channels=[0]).to_pil()
+
+        assert both.shape == (70, 130, 3)
+        assert all(both[..., at].max() for at in range(3))
+        shown = np.corrcoef(both[..., 2].ravel(), PIXELS[0, 50:120, 100:230].ravel())[0, 1]
+        assert shown > 0.99
+        assert green.shape == (10, 10, 3)
+        assert level.size == (200, 150)
+
     def test_an_image_of_an_embedded_lab_is_read_too(self, embedded_ws: epista.Workspace, tmp_path: Path) -> None:
         (tmp_path / "a.tif").write_bytes(ome())
         made = embedded_ws.put_file("images/a.ome.tif", tmp_path / "a.tif")

@@ -332,7 +332,7 @@ PREVIEWS: Mapping[str, Callable[[Source], Shown]] = {
     "fasta": _fasta,
     "fastq": _fastq,
     "npy": _npy,
-    **dict.fromkeys(("npz", "zip", "zarr", "ome-zarr"), _archive),
+    **dict.fromkeys(("npz", "zip", "zarr"), _archive),
     **dict.fromkeys(("hdf5", "anndata"), _hdf5),
 }
 """By the names of `epista.contract.formats`. Other images are shown by those who read them (`epista.server.imaging`)."""

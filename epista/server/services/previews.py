@@ -32,7 +32,7 @@ from epista.server.services.tables import source_of
 from epista.server.services.words import excerpt
 from epista.server.stores import table_parts
 
-IMAGES = frozenset(("tiff", "ome-tiff", "svs", "ndpi", "scn"))
+IMAGES = frozenset(("tiff", "ome-tiff", "svs", "ndpi", "scn", "ome-zarr"))
 """Formats that are shown by those who read images; they need no more of a file than its smallest level."""
 
 
