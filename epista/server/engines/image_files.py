@@ -21,6 +21,7 @@ from epista.server.engines import sandbox
 
 if TYPE_CHECKING:
     from epista.server.imaging.image import Image
+    from epista.server.imaging.index import Index
     from epista.server.imaging.pyramids import Piece
     from epista.server.imaging.sources import Source
 
@@ -184,7 +185,7 @@ class _Reader:
         # Heavy, and for the child alone.
         from epista.server.imaging.cache import TileCache
 
-        self._indexes: OrderedDict[str, bytes] = OrderedDict()
+        self._indexes: OrderedDict[str, tuple[Index, int]] = OrderedDict()
         self._tiles = TileCache()
 
     def work(self, job: Job) -> Done | Unknown | Wanting:
@@ -199,11 +200,12 @@ class _Reader:
         if isinstance(job.ask, Features):
             with closing(_Opened(job.place)) as opened:
                 return Done(body=_features(opened.source, job.ask))
-        kept = job.index or self._indexes.get(job.name)
-        if kept is None:
+        if job.index:
+            self._keep(job.name, msgspec.msgpack.decode(job.index, type=Index), len(job.index))
+        if job.name not in self._indexes:
             return Unknown()
-        self._keep(job.name, kept)
-        index = msgspec.msgpack.decode(kept, type=Index)
+        self._indexes.move_to_end(job.name)
+        index, _ = self._indexes[job.name]
         with ExitStack() as stack:
             source = stack.enter_context(closing(_Opened(job.place))).source
             if isinstance(job.ask, Annotations):
@@ -218,10 +220,11 @@ class _Reader:
             except LevelsWantedError as wanted:
                 return Wanting(plane=wanted.plane)
 
-    def _keep(self, name: str, index: bytes) -> None:
-        self._indexes[name] = index
+    def _keep(self, name: str, index: Index, size_bytes: int) -> None:
+        # Unpacked, since that of a large slide has megabytes, and a tile of it hundreds of kilobytes.
+        self._indexes[name] = index, size_bytes
         self._indexes.move_to_end(name)
-        while len(self._indexes) > 1 and sum(map(len, self._indexes.values())) > MAX_INDEX_BYTES:
+        while len(self._indexes) > 1 and sum(size for _, size in self._indexes.values()) > MAX_INDEX_BYTES:
             self._indexes.popitem(last=False)
 
 
