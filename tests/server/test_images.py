@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import json
 import os
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, ClassVar
@@ -162,6 +164,36 @@ class TestVerbs:
 
         with pytest.raises(epista.ValidationError, match=message):
             http_ws.image.read_region(KEY, **wanted)
+
+
+ALL_OF_IT = """
+import sys
+for package in ("tifffile", "imagecodecs", "zarr", "openslide", "pandas", "pyarrow"):
+    sys.modules[package] = None  # as if it were not installed
+import epista
+with epista.Workspace(sys.argv[1], token=sys.stdin.read(), workspace="lab") as ws:
+    img = ws.get(sys.argv[2])
+    assert ws.image.info(img).width == 400
+    assert ws.image.read_region(img, 0, 0, 9, 9, channels=["GFP"]).shape == (9, 9)
+    assert ws.image.thumbnail(img, max_px=40).to_pil().size == (40, 30)
+    assert ws.image.picture(img, 0, 0, 9, 9).to_pil().size == (9, 9)
+    assert ws.image.annotations(img)["features"] == []
+    assert ws.image.url(img)
+print(*sorted({name.partition(".")[0] for name, module in sys.modules.items() if module and getattr(module, "__file__", None)}))
+print(*(name for name in sys.modules if name.startswith("epista.server")))
+"""
+
+
+def test_a_client_needs_numpy_and_pillow_and_none_of_what_reads_files(server: Server, asset: dict[str, Any]) -> None:
+    words = [sys.executable, "-c", ALL_OF_IT, server.url, KEY]
+
+    done = subprocess.run(words, input=server.manager, capture_output=True, text=True, check=False, timeout=60)
+
+    assert done.returncode == 0, done.stderr
+    packages, of_the_server = done.stdout.split("\n")[:2]
+    assert {"numpy", "PIL"} <= set(packages.split())
+    assert not {"tifffile", "imagecodecs", "zarr", "openslide", "pandas", "pyarrow", "scipy"} & set(packages.split())
+    assert of_the_server == ""
 
 
 class TestAnnotations:
