@@ -26,6 +26,7 @@ from epista.server.engines.images import ImageReader
 from tests.makers import Api, Clock, Server
 from tests.server.imaging.test_omezarr import PIXELS as STACK
 from tests.server.imaging.test_omezarr import written
+from tests.server.imaging.test_slides import expected, ndpi, scn
 
 KEY = "EXP-1/cells.ome.tif"
 
@@ -321,6 +322,28 @@ def test_an_ome_zarr_in_one_file_is_an_image(http_ws: epista.Workspace, server: 
     found = http_ws.image.read_region("EXP-1/img.ozx", 10, 20, 30, 40, level=0, channels=[1], z=2, t=1)
     assert np.array_equal(found, STACK[1, 1, 2, 20:60, 10:40])
     assert http_ws.image.thumbnail("EXP-1/img.ozx", max_px=60).to_pil().size == (60, 46)
+
+
+def test_a_slide_that_lies_among_others_is_read_as_a_file_of_its_own(
+    http_ws: epista.Workspace, server: Server, tmp_path: Path
+) -> None:
+    for name, write in (("a.ndpi", ndpi), ("b.scn", scn)):
+        path = write(tmp_path / name)
+        server.api().put(f"EXP-1/{name}", path.read_bytes())
+
+        assert http_ws.image.info(f"EXP-1/{name}").levels[0].width >= 1400
+        found = http_ws.image.read_region(f"EXP-1/{name}", 20, 30, 60, 50, level=1)
+        assert np.array_equal(found, expected(path, 1)[15:65, 10:70])
+        assert http_ws.image.thumbnail(f"EXP-1/{name}", max_px=60).to_pil().size[0] == 60
+
+
+def test_the_small_picture_of_a_mrxs_slide_is_not_taken_for_it(http_ws: epista.Workspace) -> None:
+    out = io.BytesIO()
+    Image.new("RGB", (50, 50)).save(out, "JPEG")
+    http_ws.put("EXP-1/a.mrxs", out.getvalue())
+
+    with pytest.raises(epista.UnreadableImageError, match="folder of files"):
+        http_ws.image.info("EXP-1/a.mrxs")
 
 
 class TestSmallerLevels:

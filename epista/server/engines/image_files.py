@@ -169,6 +169,10 @@ class Wanting(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """Scene, z and t."""
 
 
+class WantingFile(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """It can only be read where it is a file of its own on this machine."""
+
+
 class Failed(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """It cannot be read; an error of ours."""
 
@@ -325,11 +329,15 @@ _readers: list[_Reader] = []
 def _work(job: bytes) -> bytes:
     if not _readers:
         _readers.append(_Reader())
-    reply: Done | Unknown | Wanting | Failed
+    from epista.server.imaging.sources import FileWantedError
+
+    reply: Done | Unknown | Wanting | WantingFile | Failed
     try:
         reply = _readers[0].work(msgspec.msgpack.decode(job, type=Job))
     except EpistaError as error:
         reply = _failed(error)
+    except FileWantedError:
+        reply = WantingFile()
     except MemoryError:
         reply = _failed(TooLargeError("the image takes more memory than one may"))
     except FileNotFoundError:

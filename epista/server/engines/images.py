@@ -11,7 +11,19 @@ import msgspec
 from epista.contract import errors
 from epista.contract.errors import TooLargeError, UnavailableError
 from epista.server.engines import image_files
-from epista.server.engines.image_files import Ask, Describe, Done, Failed, Features, Job, Levels, Place, Unknown, Wanting
+from epista.server.engines.image_files import (
+    Ask,
+    Describe,
+    Done,
+    Failed,
+    Features,
+    Job,
+    Levels,
+    Place,
+    Unknown,
+    Wanting,
+    WantingFile,
+)
 from epista.server.engines.sandbox import Limits, NoReplyError, Sandbox
 from epista.server.imaging import pyramids
 from epista.server.imaging.index import Index
@@ -49,16 +61,18 @@ class ImageReader:
             jobs_per_child=10_000,
         )
 
-    def index(self, place: Place, name: str) -> bytes:
+    def index(self, place: Place, name: str, whole: Callable[[], Place] | None = None) -> bytes:
         """
         Find out what is in an image: an `epista.server.imaging.index.Index`, in MessagePack.
+
+        *whole* gives the image as a file of its own, and is called if it can only be read so.
 
         Raises:
             UnreadableImageError: no reader knows it, or it is damaged.
             TooLargeError: it takes more time or memory than one may.
             UnavailableError: too many are read at once.
         """
-        return self._body(Job(place=place, name=name, ask=Describe()))
+        return self._body(Job(place=place, name=name, ask=Describe()), whole)
 
     def read(
         self,
@@ -67,22 +81,23 @@ class ImageReader:
         ask: Ask,
         index: Callable[[], bytes],
         levels: Callable[[tuple[int, int, int]], Levels] | None = None,
+        whole: Callable[[], Place] | None = None,
     ) -> bytes:
         """
         Read or draw.
 
-        *index* gives what `index` gave, and *levels* those that `make_levels` made of a plane (scene, z and t); they are called
-        where a child needs them.
+        *index* gives what `index` gave, *levels* those that `make_levels` made of a plane (scene, z and t), and *whole* the image
+        as a file of its own; they are called where a child needs them.
 
         Raises:
             InvalidRequestError, ValidationError: the image has no such thing.
             UnreadableImageError, TooLargeError, UnavailableError: as for `index`.
         """
         job = Job(place=place, name=name, ask=ask)
-        reply = self._asked(job)
+        reply = self._asked(job, whole)
         if isinstance(reply, Unknown):
             job = msgspec.structs.replace(job, index=index())
-            reply = self._asked(job)
+            reply = self._asked(job, whole)
         if isinstance(reply, Wanting) and levels is not None:
             # It may be another child that hears it.
             reply = self._asked(msgspec.structs.replace(job, index=index(), made=levels(reply.plane)))
@@ -121,12 +136,12 @@ class ImageReader:
         """End the children."""
         self._sandbox.close()
 
-    def _body(self, job: Job) -> bytes:
-        reply = self._asked(job)
+    def _body(self, job: Job, whole: Callable[[], Place] | None = None) -> bytes:
+        reply = self._asked(job, whole)
         assert isinstance(reply, Done), "it was given the index, or needs none"
         return reply.body
 
-    def _asked(self, job: Job) -> Done | Unknown | Wanting:
+    def _asked(self, job: Job, whole: Callable[[], Place] | None = None) -> Done | Unknown | Wanting:
         try:
             told = self._sandbox.run(
                 msgspec.msgpack.encode(job), timeout_seconds=self._timeout_seconds, wait_seconds=_WAIT_SECONDS
@@ -135,7 +150,10 @@ class ImageReader:
             if problem.reason in ("timeout", "crash"):
                 raise TooLargeError("the image could not be read: it takes more time or memory than one may") from problem
             raise UnavailableError("too many images are being read just now", hint="try again in a moment") from problem
-        reply = msgspec.msgpack.decode(told, type=Done | Unknown | Wanting | Failed)
+        reply = msgspec.msgpack.decode(told, type=Done | Unknown | Wanting | WantingFile | Failed)
         if isinstance(reply, Failed):
             raise errors.ERRORS[reply.code](reply.message, hint=reply.hint, details=reply.details)
+        if isinstance(reply, WantingFile):
+            assert whole is not None, "a file of its own was not enough"
+            return self._asked(msgspec.structs.replace(job, place=whole()))
         return reply

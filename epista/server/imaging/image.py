@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from epista.contract.errors import UnreadableImageError, ValidationError
-from epista.server.imaging import omezarr, pictures, pyramids, tiff
+from epista.server.imaging import omezarr, pictures, pyramids, slides, tiff
 from epista.server.imaging.cache import TileCache
 from epista.server.imaging.index import Index, Scene, Where
 from epista.server.imaging.pyramids import LevelsWantedError, Made
@@ -142,8 +142,12 @@ def read_index(source: Source) -> Index:
 
     Raises:
         UnreadableImageError: no reader knows it, or it is damaged.
+        MissingExtraError: its reader is not installed.
+        FileWantedError: its reader needs a file of its own.
     """
     head = source.read([(0, min(_HEAD_BYTES, source.size))])[0]
+    if tiff.is_tiff(head) and slides.is_slide(source):
+        return slides.read_index(source)
     if tiff.is_tiff(head):
         return pyramids.extended(tiff.read_index(source))
     if pictures.is_picture(head):
@@ -157,6 +161,7 @@ _READERS: dict[str, Callable[[Source, Index, TileCache, Hashable], Reader]] = {
     "tiff": tiff.Tiff,
     "picture": pictures.Picture,
     "zarr": omezarr.Zarr,
+    "slide": slides.Slide,
 }
 
 

@@ -49,6 +49,10 @@ class Source(Protocol):
         """
 
 
+class FileWantedError(Exception):
+    """An image can only be read where it is a file of its own on this machine."""
+
+
 class File:
     """A local file. Close it when done."""
 
@@ -64,6 +68,10 @@ class File:
     def read(self, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
         """Return the bytes of each range, in the order asked."""
         return [_whole(self._read(offset, size), size) for offset, size in ranges]
+
+    def duplicate(self) -> int:
+        """Return another descriptor of the file, to be closed by whoever has it."""
+        return os.dup(self._file.fileno())
 
     def close(self) -> None:
         """Close the file."""
@@ -132,8 +140,8 @@ class Part:
 
     def __init__(self, whole: Source, offset: int, size: int) -> None:
         self.size = size
-        self._whole = whole
-        self._offset = offset
+        self.whole = whole
+        self.offset = offset
 
     def read(self, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
         """Return the bytes of each range, in the order asked."""
@@ -141,7 +149,7 @@ class Part:
             # Beyond its end lies somebody else's blob.
             if offset < 0 or size < 0 or offset + size > self.size:
                 raise UnreadableImageError("the image ends before the bytes that were asked for")
-        return self._whole.read([(self._offset + offset, size) for offset, size in ranges])
+        return self.whole.read([(self.offset + offset, size) for offset, size in ranges])
 
 
 class Blocks:

@@ -263,7 +263,10 @@ class Images:
             def levels(plane: tuple[int, int, int]) -> Levels:
                 return self._levels(stack.enter_context(self._all.table_cache.use()), content, place, plane)
 
-            return self._reader.read(place, _source(content), ask, lambda: self._index(content, place), levels)
+            def whole() -> Place:
+                return self._copied(stack.enter_context(self._all.table_cache.use()), content)
+
+            return self._reader.read(place, _source(content), ask, lambda: self._index(content, place), levels, whole)
 
     def _levels(self, use: Use, content: Content, place: Place, plane: tuple[int, int, int]) -> Levels:
         """Return the levels of a plane that the image has not itself; made at first, and kept by content."""
@@ -300,13 +303,22 @@ class Images:
         """Return what is known of an image; found out at first, and kept by content."""
         with self._all.table_cache.use() as use:
             name = f"{_source(content)}-image-{VERSION}"
-            return use.file(name, lambda into: _write(into, self._reader.index(place, name))).read_bytes()
+
+            def read(into: Path) -> None:
+                _write(into, self._reader.index(place, name, lambda: self._copied(use, content)))
+
+            return use.file(name, read).read_bytes()
 
     @contextmanager
     def _place(self, content: Content) -> Iterator[Place]:
         """Give where a child can read the bytes, until the context ends."""
         if content.is_in_parts:
             raise UnreadableImageError("this is a table, and no image")
+        if content.name.lower().endswith(".mrxs"):
+            # Of itself it is a JPEG, which may show the label of the slide.
+            raise UnreadableImageError(
+                "the pixels of a MRXS slide lie in a folder of files beside it", hint="convert it, to OME-TIFF or OME-Zarr"
+            )
         if content.is_linked and (path := self._all.roots.path(content.object)) is not None:
             yield Place(path=os.fsencode(path), size=content.size, stamp=linked.stamp_of(content.object))
             return
@@ -325,9 +337,14 @@ class Images:
             return
         # What shares an object with others, or lies below a root elsewhere, is brought here.
         with self._all.table_cache.use() as use:
-            use.require_room(content.size)
-            path = use.file(f"{_source(content)}-bytes.image", lambda into: _write(into, *spans.read(self._all, [span])))
-            yield Place(path=os.fsencode(path), size=content.size)
+            yield self._copied(use, content)
+
+    def _copied(self, use: Use, content: Content) -> Place:
+        """Bring the bytes here, as a file of their own."""
+        use.require_room(content.size)
+        [span] = spans.looked_up(self._all, [content.span(0, content.size)])
+        path = use.file(f"{_source(content)}-bytes.image", lambda into: _write(into, *spans.read(self._all, [span])))
+        return Place(path=os.fsencode(path), size=content.size)
 
     @property
     def _reader(self) -> ImageReader:
