@@ -150,28 +150,34 @@ def composite(planes: Sequence[NDArray[np.generic]], looks: Sequence[Look]) -> N
     is_plain = [(look.color, look.low, look.high) for look in looks] == list(_RGB)
     if is_plain and all(plane.dtype == np.uint8 for plane in planes):
         return np.stack(planes, axis=-1).astype(np.uint8, copy=False)
-    total = np.zeros(planes[0].shape, np.uint64)
-    for plane, look in zip(planes, looks, strict=True):
-        if plane.dtype.kind in "iu" and plane.dtype.itemsize <= 2:
-            # There are fewer values than pixels: the colours of each are worked out once, and kept for the next tile.
-            total += _table(look, plane.dtype).take(plane.view(f"u{plane.dtype.itemsize}"), mode="clip")
-        else:
-            whole = look._replace(low=0.0, high=255.0)
-            total += _table(whole, np.dtype(np.uint8)).take(_stretched(plane, look.low, look.high), mode="clip")
-    parts = total.view(np.uint16).reshape(*total.shape, 4)
-    picture = np.empty((*total.shape, 3), np.uint8)
-    for index in range(3):
-        np.minimum(parts[..., index], 255, out=picture[..., index], casting="unsafe")
+    height, width = planes[0].shape
+    picture = np.empty((height, width, 3), np.uint8)
+    rows = max(1, _BAND_PIXELS // width)
+    for top in range(0, height, rows):
+        band = slice(top, top + rows)
+        total = _colors(planes[0][band], looks[0])
+        for plane, look in zip(planes[1:], looks[1:], strict=True):
+            total += _colors(plane[band], look)
+        parts = total.view(np.uint16).reshape(*total.shape, 4)
+        for index in range(3):
+            np.minimum(parts[..., index], 255, out=picture[band, :, index], casting="unsafe")
     return picture
+
+
+def _colors(plane: NDArray[np.generic], look: Look) -> NDArray[np.uint64]:
+    """Return red, green and blue of each pixel, in 16 bits each of one number: so those of channels are added at once."""
+    import numpy as np
+
+    if plane.dtype.kind in "iu" and plane.dtype.itemsize <= 2:
+        # There are fewer values than pixels: the colours of each are worked out once, and kept for the next tile.
+        return _table(look, plane.dtype).take(plane.view(f"u{plane.dtype.itemsize}"), mode="clip")
+    shade = _stretched(plane, look.low, look.high)
+    return _table(look._replace(low=0.0, high=255.0), np.dtype(np.uint8)).take(shade, mode="clip")
 
 
 @lru_cache(maxsize=16)
 def _table(look: Look, dtype: np.dtype[Any]) -> NDArray[np.uint64]:
-    """
-    Return the colour of every value that *dtype* has, by its bits: red, green and blue in 16 bits each of one number.
-
-    So the colours of `MAX_CHANNELS` channels are added, all three parts at once.
-    """
+    """Return the colours of every value that *dtype* has, by its bits; of `MAX_CHANNELS` channels none overflows 16 bits."""
     import numpy as np
 
     every = np.arange(2 ** (8 * dtype.itemsize), dtype=f"u{dtype.itemsize}").view(dtype)
@@ -222,6 +228,9 @@ def _stretched(plane: NDArray[np.generic], low: float, high: float) -> NDArray[n
     values = np.nan_to_num(plane.astype(np.float64), nan=low, posinf=high, neginf=low)
     return (np.clip((values - low) / (high - low), 0, 1) * 255 + 0.5).astype(np.uint16)
 
+
+_BAND_PIXELS = 64 * 1024
+"""How many pixels are coloured at once: what is worked out for them stays in the cache of a processor."""
 
 _NUMBER = r"-?\d{1,20}(?:\.\d{1,20})?(?:e[+-]?\d{1,3})?"
 _LOOK = re.compile(rf"(\d{{1,4}}):([0-9a-f]{{6}}):({_NUMBER}):({_NUMBER})", re.ASCII | re.IGNORECASE)
