@@ -67,7 +67,7 @@ class TestGeoJson:
     def test_coordinates_that_are_no_finite_numbers_are_refused(self, number: str) -> None:
         data = f'{{"type": "Feature", "geometry": {{"type": "Point", "coordinates": [1, {number}]}}, "properties": {{}}}}'
 
-        with pytest.raises(UnreadableError, match="feature 1 is not made of two finite numbers"):
+        with pytest.raises(UnreadableError, match="coordinates of feature 1 are not those of a Point, in finite numbers"):
             read(data.encode())
 
     @pytest.mark.parametrize(
