@@ -128,7 +128,8 @@ def test_the_usual_rendering_is_told_of_every_channel(server: Server, base: str)
     ]
     assert all(one["lowest"] <= one["low"] < one["high"] <= one["highest"] < 4000 for one in found["channels"])
     assert found["text"].startswith("0:0000ff:")
-    assert refused(ask(base.partition("/iiif")[0] + "/rendering?scene=1")) == (400, "invalid_request")
+    for scene in (1, -1):
+        assert refused(ask(base.partition("/iiif")[0] + f"/rendering?scene={scene}")) == (400, "invalid_request")
 
 
 @pytest.mark.parametrize(

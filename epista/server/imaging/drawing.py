@@ -46,7 +46,7 @@ def scene_of(image: Image, shown: Rendering) -> Scene:
         InvalidRequestError: the image has no such scene, channel or plane.
     """
     scenes = image.index.scenes
-    one = scenes[min(shown.scene, len(scenes) - 1)]
+    one = scenes[max(0, min(shown.scene, len(scenes) - 1))]
     channels = max((look.channel for look in shown.looks), default=0)
     for what, number, count in (
         ("scene", shown.scene, len(scenes)),
@@ -54,7 +54,7 @@ def scene_of(image: Image, shown: Rendering) -> Scene:
         ("t", shown.t, one.size_t),
         ("channel", channels, len(one.channels)),
     ):
-        if number >= count:
+        if not 0 <= number < count:
             raise InvalidRequestError(f"there is no {what} {number}; there are {count}, from 0")
     return one
 
