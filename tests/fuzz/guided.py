@@ -131,6 +131,15 @@ _TEXTS: Mapping[str, tuple[str, ...]] = {
         'SizeX="4" SizeY="4" SizeZ="1" SizeC="1" SizeT="1" Type="uint8" PhysicalSizeX="0.5"><Channel Name="DAPI" Color="-1"/>'
         '<TiffData IFD="0"><UUID FileName="a.tif">urn:uuid:1</UUID></TiffData></Pixels></Image></OME>',
     ),
+    "rois": (
+        '<OME><Image ID="i"><ROIRef ID="r"/></Image><ROI ID="r" Name="c"><Union><Rectangle X="1" Y="2" Width="3" Height="4"/>'
+        '<Ellipse X="1" Y="2" RadiusX="3" RadiusY="4"><Transform A00="0" A01="-1" A02="9" A10="2" A11="0" A12="7"/></Ellipse>'
+        '<Shape Transform="matrix(1 0 0 1 2 3)"><Polyline Points="0,0 1,1" Closed="true"/></Shape><Mask/></Union></ROI></OME>',
+    ),
+    "geojson": (
+        '[{"type": "Feature", "geometry": {"type": "Polygon", "coordinates": [[[1, 2], [3, 4.5], [1e3, 2]]]}, "properties": '
+        '{"a": [NaN, {"b": null}]}}, {"type": "Feature", "geometry": {"type": "GeometryCollection", "geometries": []}}]',
+    ),
     "zarr": ('{"zarr_format": 2, "compressor": {"id": "blosc", "cname": "lz4"}, "filters": [{"id": "delta"}], "shape": [2]}',),
     "schema": ('{"type": "object", "properties": {"a": {"type": "number", "minimum": 1}, "b": {"$ref": "#/properties/a"}}}',),
     "region": ("chr1:1,001-2,000", "chr1", "HLA-A*01:01:01:01"),
@@ -166,7 +175,7 @@ def targets() -> Mapping[str, Target]:
     from epista.server.access import links
     from epista.server.engines import extractors, plans, preview_files, schemas, sequence_files, spark_sql
     from epista.server.engines.sources import Job
-    from epista.server.imaging import image, ome
+    from epista.server.imaging import features, image, ome, rois
     from epista.server.routes import conditions, decode
     from epista.server.services import binding
     from epista.server.stores.search import attributes, dates, grammar, index
@@ -235,6 +244,8 @@ def targets() -> Mapping[str, Target]:
         "metadata": _suppressing(described, ValueError, RecursionError),
         "cursor": lambda text: index.position(base64.urlsafe_b64encode(text.encode("utf-8", "replace")).decode(), ranked=True),
         "ome": ome.read,
+        "rois": lambda text: rois.read(text, 0),
+        "geojson": lambda text: features.of_geojson(text.encode("utf-8", "replace"), {}, 0),
         "zarr": lambda text: zarr_stores.refuse_pickles(text.encode("utf-8", "replace")),
         "schema": _suppressing(ruled, ValueError, RecursionError),
         "region": sequences.region,
