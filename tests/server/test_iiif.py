@@ -188,6 +188,21 @@ def test_caches_keep_pictures_for_their_own_person_only(base: str) -> None:
     assert ask(f"{base}/full/max/0/default.jpg", "HEAD").headers["Content-Length"] == str(len(first.content))
 
 
+def test_what_was_drawn_for_one_is_not_drawn_again_for_the_next(server: Server, base: str) -> None:
+    first = ask(f"{base}/0,0,64,64/max/0/default.jpg")
+    token, version = sitting(server.api())
+    for path in (server.folder / "blobs").rglob("*"):
+        if path.is_file():
+            path.chmod(0o600)
+            path.write_bytes(bytes(path.stat().st_size))
+
+    second = f"{server.url}/tiles/{token}/iiif/{version}"
+
+    assert ask(f"{second}/0,0,64,64/max/0/default.jpg").content == first.content
+    # The bytes are not there any more: everything else would have to be read.
+    assert refused(ask(f"{second}/64,64,64,64/max/0/default.jpg")) == (422, "unreadable_image")
+
+
 def test_a_damaged_tile_is_an_error_and_no_picture(server: Server) -> None:
     data = bytearray(ome())
     with tifffile.TiffFile(io.BytesIO(data)) as file:

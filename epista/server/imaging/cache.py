@@ -1,46 +1,55 @@
-"""Decoded tiles, the latest used of them."""
+"""What was decoded or drawn, the latest used of it. Pure: whatever a cache keeps, it only asks how large it is."""
 
 from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Hashable
-from typing import Any
-
-from numpy.typing import NDArray
+from collections.abc import Callable, Hashable
+from typing import Any, Generic, TypeVar
 
 MAX_BYTES = 32 * 1024**2
 
+_T = TypeVar("_T")
 
-class TileCache:
+
+class Cache(Generic[_T]):
     """
-    Up to *max_bytes* of decoded tiles, for any number of images and threads; the least recently used go first.
+    Up to *max_bytes* of what *size_of* measures, for any number of threads; the least recently used go first.
 
-    Its lock is held while a dictionary is looked into, never while anything is read or decoded: two threads that want a tile
-    at once both decode it.
+    Its lock is held while a dictionary is looked into, never while anything is read, decoded or drawn: two threads that want
+    the same at once both make it.
     """
 
-    def __init__(self, max_bytes: int = MAX_BYTES) -> None:
+    def __init__(self, max_bytes: int, size_of: Callable[[_T], int]) -> None:
         self._max_bytes = max_bytes
+        self._size_of = size_of
         self._size_bytes = 0
-        self._tiles: OrderedDict[Hashable, NDArray[Any]] = OrderedDict()
+        self._kept: OrderedDict[Hashable, _T] = OrderedDict()
         self._lock = threading.Lock()
 
-    def get(self, key: Hashable) -> NDArray[Any] | None:
-        """Return a tile, not to be written to, or None."""
+    def get(self, key: Hashable) -> _T | None:
+        """Return what is kept, not to be written to, or None."""
         with self._lock:
-            tile = self._tiles.get(key)
-            if tile is not None:
-                self._tiles.move_to_end(key)
-            return tile
+            found = self._kept.get(key)
+            if found is not None:
+                self._kept.move_to_end(key)
+            return found
 
-    def put(self, key: Hashable, tile: NDArray[Any]) -> None:
-        """Keep a tile, unless it alone is more than may be kept."""
-        if tile.nbytes > self._max_bytes:
+    def put(self, key: Hashable, one: _T) -> None:
+        """Keep something, unless it alone is more than may be kept."""
+        size = self._size_of(one)
+        if size > self._max_bytes:
             return
         with self._lock:
-            former = self._tiles.pop(key, None)
-            self._size_bytes += tile.nbytes - (former.nbytes if former is not None else 0)
-            self._tiles[key] = tile
+            former = self._kept.pop(key, None)
+            self._size_bytes += size - (self._size_of(former) if former is not None else 0)
+            self._kept[key] = one
             while self._size_bytes > self._max_bytes:
-                self._size_bytes -= self._tiles.popitem(last=False)[1].nbytes
+                self._size_bytes -= self._size_of(self._kept.popitem(last=False)[1])
+
+
+class TileCache(Cache[Any]):
+    """Decoded tiles, which are arrays, of any number of images."""
+
+    def __init__(self, max_bytes: int = MAX_BYTES) -> None:
+        super().__init__(max_bytes, lambda tile: tile.nbytes)

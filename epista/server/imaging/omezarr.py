@@ -370,7 +370,7 @@ class Zarr:
 
     def _tile(self, at: Where, scene: Scene, level: Level, channel: int, row: int, column: int) -> NDArray[Any]:
         key = self._name, at.scene, at.level, at.t, at.z, channel, row, column
-        known = self._cache.get(key)
+        known: NDArray[Any] | None = self._cache.get(key)
         if known is not None:
             return known
         y, x = row * level.tile_height, column * level.tile_width

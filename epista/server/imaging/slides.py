@@ -134,7 +134,7 @@ class Slide:
 
     def _tile(self, at: Where, level: Level, row: int, column: int) -> NDArray[Any]:
         key = self._name, at.level, row, column
-        known = self._cache.get(key)
+        known: NDArray[Any] | None = self._cache.get(key)
         if known is not None:
             return known
         first = self._index.scenes[0].levels[0]

@@ -27,6 +27,7 @@ from epista.server.engines import image_files
 from epista.server.engines.image_files import Levels, Place
 from epista.server.engines.images import ImageReader
 from epista.server.imaging import iiif, ngff, pyramids, rendering
+from epista.server.imaging.cache import Cache
 from epista.server.imaging.index import VERSION, Index, Scene
 from epista.server.imaging.rendering import Suggestions
 from epista.server.services import spans
@@ -47,6 +48,12 @@ MOST_ANNOTATIONS = 50
 
 MAX_ANNOTATION_BYTES = 64 * 1024**2
 """How much is drawn on an image, in GeoJSON."""
+
+DRAWN_BYTES = 32 * 1024**2
+"""How much of what was drawn is kept: many who look at one image at once ask for the same tiles."""
+
+MAX_DRAWN_BYTES = 512 * 1024
+"""A larger picture is no tile of a viewer, and is not kept."""
 
 
 class Made(NamedTuple):
@@ -75,6 +82,7 @@ class Images:
     def __init__(self, resources: Resources, tokens: Tokens) -> None:
         self._all = resources
         self._sessions = TileSessions(resources, tokens)
+        self._drawn: Cache[bytes] = Cache(DRAWN_BYTES, len)
 
     def open(self, actor: Actor, wanted: wire.OpenTiles) -> wire.TileSession:
         """Open a session; see `TileSessions.open`."""
@@ -253,9 +261,14 @@ class Images:
         return Made(told, "application/json", hashlib.sha256(told).hexdigest()[:32])
 
     def _made(self, content: Content, place: Place, ask: image_files.Ask, media_type: str) -> Made:
-        body = self._read(content, place, ask)
         said = f"{_source(content)} {VERSION} {ask!r}"
-        return Made(body, media_type, hashlib.sha256(said.encode(errors="replace")).hexdigest()[:32])
+        tag = hashlib.sha256(said.encode(errors="replace")).hexdigest()[:32]
+        body = self._drawn.get(tag)
+        if body is None:
+            body = self._read(content, place, ask)
+            if isinstance(ask, image_files.Picture) and len(body) <= MAX_DRAWN_BYTES:
+                self._drawn.put(tag, body)
+        return Made(body, media_type, tag)
 
     def _read(self, content: Content, place: Place, ask: image_files.Ask) -> bytes:
         with ExitStack() as stack:
