@@ -49,6 +49,7 @@ GROUPS: dict[str, Callable[[ExitStack, Path, Scale], dict[str, Contestant | Abse
     "naming": naming.contestants,
     "images": images.contestants,
     "viewers": viewers.contestants,
+    "crowds": viewers.crowds,
 }
 """What gives the contestants of each, on files in a folder."""
 

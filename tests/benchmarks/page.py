@@ -39,7 +39,8 @@ durable, so there are rows for SeaweedFS with fsync too. `curl`, `cp` and `s5cmd
   server there can be, without any rights, in as many processes as there are cores. large_image shows the brightest of channels
   that meet in a colour, which is less to do than to add them. rio-tiler reads level 0 only.
 - Fifty people: each looks at the whole image, zooms in at a place, pans, zooms out and does so once more, with three seconds on
-  average for each screen, and asks for tiles as OpenSeadragon does, by six connections.
+  average for each screen, and asks for tiles as OpenSeadragon does, by six connections. What servers keep they have kept by then:
+  large_image everything that it drew, ours 32 MiB of it.
 - `cp -r` and everything else that waits for the disk swing with it: read the spread.
 """
 

@@ -152,9 +152,9 @@ ROWS = (
     _speed("24", _TILE + ", level 0 only", "rio-tiler, starlette, uvicorn", 2, "viewers", "epista tiles of level 0, HTTP", "rio-tiler tiles of level 0, HTTP"),
     _speed("24", "the same, drawn in one process", "large_image", None, "images", "epista tiles", "large_image tiles"),
     _speed("24", "the same, drawn in one process, level 0 only", "rio-tiler", None, "images", "epista tiles of level 0", "rio-tiler tiles of level 0"),
-    _value("24", "fifty people pan and zoom at once, p95 of a tile", "large_image, starlette, uvicorn", None, "viewers", "epista many people", theirs="large_image many people", unit="ms", figure="p95_ms"),
-    _value("24", "the same, p50 of a tile", "large_image, starlette, uvicorn", None, "viewers", "epista many people", theirs="large_image many people", unit="ms", figure="p50_ms"),
-    _value("24", "the same, memory of all processes of the server", "large_image, starlette, uvicorn", None, "viewers", "epista many people", theirs="large_image many people", unit="MiB", figure="servers_mib"),
+    _value("24", "fifty people pan and zoom at once, p95 of a tile", "large_image, starlette, uvicorn", None, "crowds", "epista many people", theirs="large_image many people", unit="ms", figure="p95_ms"),
+    _value("24", "the same, p50 of a tile", "large_image, starlette, uvicorn", None, "crowds", "epista many people", theirs="large_image many people", unit="ms", figure="p50_ms"),
+    _value("24", "the same, memory of all processes of the server", "large_image, starlette, uvicorn", None, "crowds", "epista many people", theirs="large_image many people", unit="MiB", figure="servers_mib"),
     _value("25", "peak memory of a process that reads regions", "large_image", 100, "images", "epista 512 px regions", theirs="large_image 512 px regions", unit="MiB", figure="peak_mib"),
     _value("25", "the same, that draws tiles", "large_image", 100, "images", "epista tiles", theirs="large_image tiles", unit="MiB", figure="peak_mib"),
 )  # fmt: skip

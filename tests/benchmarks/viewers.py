@@ -97,27 +97,41 @@ class Browser:
 
 
 def contestants(stack: ExitStack, folder: Path, scale: Scale) -> dict[str, Contestant | Absent]:
-    """Return each server, asked by one browser and by many."""
+    """Return each server, asked by one browser for tiles that nobody asked for before."""
     made = Made(scale.image_px)
     path = made.write(folder / "image.ome.tif", "zlib")
     found: dict[str, Contestant | Absent] = {}
-    for kind, names in _ASKED.items():
-        if reason := images.missing(kind):
-            found |= dict.fromkeys([f"{kind} {name}" for name in names], Absent(reason))
-            continue
-        server = stack.enter_context(_ours(folder / "lab", path) if kind == "epista" else _theirs(kind, path, folder))
-        images.check_picture(asyncio.run(_one(server, (0, 1, 2))), kind, made, (0, 1, 2))
-        for name in names:
-            if name == _PEOPLE:
-                found[f"{kind} {name}"] = _people(server, made, scale)
-            else:
-                shown = images.views(made, is_whole=name == _TILES)
-                found[f"{kind} {name}"] = _tiles(server, images.turns(shown, -(-scale.repeats // len(shown[0]))))
+    # Our two have a server each: it keeps what it drew.
+    for kind, is_whole in (("epista", True), ("large_image", True), ("epista", False), ("rio-tiler", False)):
+        name = f"{kind} tiles, HTTP" if is_whole else f"{kind} tiles of level 0, HTTP"
+        server = _server(stack, kind, folder / name, path, made)
+        if isinstance(server, Absent):
+            found[name] = server
+        else:
+            shown = images.views(made, is_whole=is_whole)
+            found[name] = _tiles(server, images.turns(shown, -(-scale.repeats // len(shown[0]))))
     return found
 
 
-_TILES, _FINEST, _PEOPLE = "tiles, HTTP", "tiles of level 0, HTTP", "many people"
-_ASKED = {"epista": (_TILES, _FINEST, _PEOPLE), "large_image": (_TILES, _FINEST, _PEOPLE), "rio-tiler": (_FINEST,)}
+def crowds(stack: ExitStack, folder: Path, scale: Scale) -> dict[str, Contestant | Absent]:
+    """Return each server, asked by many people at once; after the first round they ask for what others asked for before."""
+    made = Made(scale.image_px)
+    path = made.write(folder / "image.ome.tif", "zlib")
+    found: dict[str, Contestant | Absent] = {}
+    for kind in ("epista", "large_image"):
+        server = _server(stack, kind, folder / kind, path, made)
+        found[f"{kind} many people"] = server if isinstance(server, Absent) else _people(server, made, scale)
+    return found
+
+
+def _server(stack: ExitStack, kind: str, folder: Path, image: Path, made: Made) -> Served | Absent:
+    """Start one, and look at what it draws."""
+    if reason := images.missing(kind):
+        return Absent(reason)
+    folder.mkdir()
+    server = stack.enter_context(_ours(folder / "lab", image) if kind == "epista" else _theirs(kind, image, folder))
+    images.check_picture(asyncio.run(_one(server, (0, 1, 2))), kind, made, (0, 1, 2))
+    return server
 
 
 def walk(made: Made, person: int) -> list[list[Place]]:
