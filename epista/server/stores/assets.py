@@ -14,7 +14,6 @@ from typing import Any, NamedTuple, TypeVar
 from sqlalchemy import (
     ColumnElement,
     Connection,
-    FromClause,
     Join,
     RowMapping,
     Select,
@@ -126,10 +125,10 @@ def chunks(items: Sequence[T]) -> Iterator[Sequence[T]]:
         yield items[start : start + _CHUNK]
 
 
-def visible(workspace_id: int, allowed: Collection[str] | None, of: FromClause = assets) -> ColumnElement[bool]:
+def visible(workspace_id: int, allowed: Collection[str] | None) -> ColumnElement[bool]:
     """The filter for what exists for a caller who may read the experiments *allowed* (None: everything)."""
-    here = of.c.workspace_id == workspace_id
-    return here if allowed is None else and_(here, of.c.experiment.in_(sorted(allowed)))
+    here = assets.c.workspace_id == workspace_id
+    return here if allowed is None else and_(here, assets.c.experiment.in_(sorted(allowed)))
 
 
 def starting_with(prefix: str) -> ColumnElement[bool]:
