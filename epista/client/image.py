@@ -41,6 +41,9 @@ def of(here: Session) -> Images:
 class ImageInfo(wire.ImageInfo, frozen=True, kw_only=True):
     """What is in an image. `width`, `height`, `levels`, `channels`, `dtype` and `pixel_size_um` are those of the first scene."""
 
+    def __repr__(self) -> str:
+        return "\n".join(described(self))
+
     @property
     def width(self) -> int:
         """Of level 0, in pixels."""

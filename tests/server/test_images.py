@@ -83,6 +83,7 @@ class TestVerbs:
         ]
         assert found.pixel_size_um == (0.5, 0.5)
         assert found.version == asset["version"]
+        assert repr(found).splitlines()[:2] == ["OME-TIFF", "400 x 300 pixels, uint16, 0.5 x 0.5 µm each"]
 
     def test_a_region_has_the_pixels_of_the_file(self, http_ws: epista.Workspace, asset: dict[str, Any]) -> None:
         both = http_ws.image.read_region(KEY, 100, 50, 130, 70)
