@@ -21,8 +21,10 @@ import epista
 from epista.contract.errors import LinkedFileChangedError
 from epista.server.access import tiles
 from epista.server.config import Config
+from epista.server.engines import image_files
 from epista.server.engines.image_files import Place, Region
 from epista.server.engines.images import ImageReader
+from epista.server.services import images
 from tests.makers import Api, Clock, Server
 from tests.server.imaging.test_omezarr import PIXELS as STACK
 from tests.server.imaging.test_omezarr import written
@@ -275,6 +277,37 @@ class TestAnnotations:
         assert found["warnings"] == [
             "'EXP-1/bad.geojson' is left out: it is no GeoJSON: neither a FeatureCollection, nor features, nor a geometry"
         ]
+
+    def test_what_is_more_than_one_may_have_is_told(
+        self, http_ws: epista.Workspace, asset: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for number in range(3):
+            http_ws.put(f"EXP-1/{number}.geojson", [self.POINT] * (number + 1), inputs=[KEY])
+
+        monkeypatch.setattr(images, "MOST_ANNOTATIONS", 2)
+        newest = http_ws.image.annotations(KEY)
+        monkeypatch.setattr(image_files, "MAX_FEATURES_BYTES", 200)
+        small = http_ws.image.annotations(KEY)
+        monkeypatch.setattr(image_files, "MAX_FEATURES_BYTES", 10_000)
+        monkeypatch.setattr(images, "MAX_ANNOTATION_BYTES", 800)
+        part = http_ws.image.annotations(KEY)
+
+        assert (len(newest["features"]), newest["warnings"]) == (
+            5,
+            ["more than 2 assets were drawn on the image; the newest are here"],
+        )
+        assert (len(small["features"]), len(small["warnings"])) == (2, 2)
+        assert "'EXP-1/2.geojson' is left out: it has" in small["warnings"][1]
+        assert "more than 0 MiB were drawn on the image; a part of it is left out" in part["warnings"]
+        assert len(part["features"]) < 5
+
+    def test_reading_them_is_in_the_log(self, server: Server, http_ws: epista.Workspace, asset: dict[str, Any]) -> None:
+        drawn = http_ws.put("EXP-1/rois.geojson", self.POINT, inputs=[KEY])
+        http_ws.image.annotations(KEY)
+
+        entries = server.api().ok(server.api().get("~/audit", action="images.annotations"))["rows"]
+
+        assert [entry["details"]["annotations"] for entry in entries] == [[drawn.version]]
 
     def test_annotations_that_were_read_are_lineage(self, http_ws: epista.Workspace, asset: dict[str, Any]) -> None:
         http_ws.put("EXP-1/rois.geojson", self.POINT, inputs=[KEY])
