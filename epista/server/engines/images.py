@@ -36,7 +36,7 @@ ENVIRONMENT = {
     "OPENBLAS_NUM_THREADS": "1",
     # Room for a tile that was given back to the system costs a third of what decoding the next one does, to get it again.
     "MALLOC_MMAP_THRESHOLD_": str(32 * 1024**2),
-    "MALLOC_TRIM_THRESHOLD_": str(64 * 1024**2),
+    "MALLOC_TRIM_THRESHOLD_": str(32 * 1024**2),
 }
 """Of the children."""
 
