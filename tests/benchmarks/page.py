@@ -35,9 +35,10 @@ durable, so there are rows for SeaweedFS with fsync too. `curl`, `cp` and `s5cmd
 - `sha256sum` of Debian does not use the processor's SHA instructions, which `openssl dgst` does; hence both.
 - Images: four channels of uint16, 8,192 px wide, 512 px zlib tiles, seven levels, made of a micrograph (BBBC038, CC0) and its
   mirror images. Every reader is alone in a process, opened before the clock starts, without decoded tiles at hand, and its pixels
-  are compared with those of the image first. A tile of ours is asked for in a tile session; the others are behind the smallest
-  server there can be, without any rights, in as many processes as there are cores. large_image shows the brightest of channels
-  that meet in a colour, which is less to do than to add them. rio-tiler reads level 0 only.
+  are compared with those of the image first. Ours runs in the environment that a server gives its children. A
+  tile of ours is asked for in a tile session; the others are behind the smallest server there can be, without any rights, in two
+  processes. large_image shows the brightest of channels that meet in a colour, which is less to do than to add them. rio-tiler
+  reads level 0 only.
 - Fifty people: each looks at the whole image, zooms in at a place, pans, zooms out and does so once more, with three seconds on
   average for each screen, and asks for tiles as OpenSeadragon does, by six connections. What servers keep they have kept by then:
   large_image everything that it drew, ours 32 MiB of it.
