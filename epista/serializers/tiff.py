@@ -42,6 +42,9 @@ _OME_TYPES = ("bool", "uint8", "int8", "uint16", "int16", "uint32", "int32", "fl
 def write(obj: Any) -> bytes:
     """Write an array ``(height, width)``, ``(height, width, 3 or 4)`` of 8 or 16 bits in colour, or a stack of planes."""
     array = _native(obj)
+    if array.size == 1 and array.ndim > 4:
+        # tifffile writes it, and fails when it looks for its axes: reshape_axes, in all versions until 2026.11.8 at least.
+        raise FormatError(f"a single pixel with {array.ndim} dimensions cannot be read back; .npy takes it")
     is_colored = array.ndim > 2 and array.shape[-1] in (3, 4) and array.dtype.name in ("uint8", "uint16")
     return _written(array, is_colored=is_colored, metadata={})
 

@@ -113,7 +113,7 @@ def test_recorded_options_apply_to_the_recorded_format_only() -> None:
     assert deserialize("x.csv", b"a", format="text", recorded_format="csv", recorded_options={"sep": "|"}) == "a"
 
 
-@pytest.mark.parametrize("key", ["x.czi", "x.ome.tif", "x", "x.pkl", "x.joblib"])
+@pytest.mark.parametrize("key", ["x.czi", "x.ndpi", "x", "x.pkl", "x.joblib"])
 def test_without_a_reader_bytes_are_suggested(key: str) -> None:
     assert reader_for(key) is None
     assert reader_for(key, format="bytes") is not None
