@@ -111,21 +111,21 @@ def suggest(scene: Scene, planes: Sequence[NDArray[np.generic]]) -> Suggestions:
     """
     Return how each channel may be shown; *planes* are the pixels of the channels, all or a sample.
 
-    Limits are those of the file, else the whole range of 8 bits, else between percentiles of the pixels. Of many channels the
-    first ones are shown.
+    Limits are those of the file, else the whole range of 1 or 8 bits, else between percentiles of the pixels. Of many channels
+    the first ones are shown, and of a picture its colours.
     """
     names = [channel.name for channel in scene.channels]
-    is_color = names[:3] == ["R", "G", "B"]
+    is_color, is_gray = names[:3] == ["R", "G", "B"], len(names) == 1 or names[1:] == ["A"]
+    shown = 3 if is_color else 1 if is_gray else len(SAFE_COLORS)
     found = []
     for number, (channel, plane) in enumerate(zip(scene.channels, planes, strict=True)):
-        plain = _RGB[number][0] if is_color and number < 3 else "ffffff" if len(names) == 1 else color_of(channel.name, number)
-        bits = 8 * plane.dtype.itemsize
-        whole = (0.0, 2.0**bits - 1) if plane.dtype.kind == "u" and (is_color or bits == 8) else None
+        plain = _RGB[number][0] if is_color and number < 3 else "ffffff" if is_gray else color_of(channel.name, number)
+        bits = 1 if plane.dtype == bool else 8 * plane.dtype.itemsize
+        whole = (0.0, 2.0**bits - 1) if bits == 1 or (plane.dtype.kind == "u" and (is_color or bits == 8)) else None
         values = _finite(plane)
         low, high = _usable(channel.limits) or whole or _short(*_limits(values))
         lowest, highest = (float(values.min()), float(values.max())) if values.size else (low, high)
-        is_shown = number < (3 if is_color else len(SAFE_COLORS))
-        found.append(Suggestion(Look(number, channel.color or plain, low, high), is_shown, lowest, highest))
+        found.append(Suggestion(Look(number, channel.color or plain, low, high), number < shown, lowest, highest))
     return Suggestions(tuple(found), middle(scene))
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image as Pillow
 
 from epista.contract.errors import InvalidRequestError
-from epista.server.imaging import drawing, iiif
+from epista.server.imaging import drawing, iiif, rendering
 from epista.server.imaging.drawing import Part
 from epista.server.imaging.image import Image, open_image
 from epista.server.imaging.rendering import Look, Rendering
@@ -77,6 +77,18 @@ def test_a_level_that_cannot_be_halved_evenly_is_taken_for_what_it_was_meant_to_
     image = opened(noise, noise[:200:2, :332:2])
 
     assert np.array_equal(drawing.draw(image, GRAY, Part(128, 64, 100, 90), (50, 45))[..., 0], noise[64:154:2, 128:228:2])
+
+
+@pytest.mark.parametrize("dtype", ["?", "u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8", "f2", "f4", "f8"])
+def test_pixels_of_every_type_are_drawn(dtype: str) -> None:
+    pixels = np.zeros((40, 40), dtype)
+    pixels[:20] = 1 if dtype == "?" else 100
+    image = opened(pixels)
+    shown = rendering.usual(drawing.suggest(image))
+
+    found = drawing.draw(image, shown, Part(0, 0, 40, 40), (40, 40))
+
+    assert found[:20].min() == found.max() > found[20:].max() == 0
 
 
 def test_a_part_may_be_drawn_larger() -> None:

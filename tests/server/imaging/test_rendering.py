@@ -108,6 +108,13 @@ def test_of_many_channels_the_first_are_shown() -> None:
     assert len(found.channels) == 30
 
 
+@pytest.mark.parametrize(("names", "shown"), [("RGBA", ["ff0000", "00ff00", "0000ff"]), ("LA", ["ffffff"])])
+def test_how_opaque_a_picture_is_is_no_colour(names: str, shown: list[str]) -> None:
+    found = rendering.usual(rendering.suggest(scene(list(names)), [np.arange(100, dtype=np.uint8)] * len(names)))
+
+    assert [look.color for look in found.looks] == shown
+
+
 def test_of_a_stack_the_middle_is_shown() -> None:
     stack = scene(["a"], size_z=31)
 
