@@ -42,7 +42,7 @@ from epista.server.routes.metrics import Metrics
 from epista.server.routes.queries import QueryStream, too_many
 from epista.server.routes.requests import Requests
 from epista.server.routes.tiles import PictureBase, PictureInfo, Tiles
-from epista.server.routes.transfers import Download, KeyStream, LinkDownload, PartUpload, Upload
+from epista.server.routes.transfers import CrossOrigin, Download, KeyStream, LinkDownload, PartUpload, Upload
 from epista.server.routes.turns import SLOW_THREADS, Turns
 from epista.server.services.appends import Appends
 from epista.server.services.assets import Assets
@@ -160,8 +160,7 @@ def create_app(config: Config, *, owner: Owner | None = None, clock: moments.Clo
     for row in ENDPOINTS:
         noun, verb = row.name.split(".")
         endpoint = raw.get(row.name) or JsonRoute(row, getattr(services[noun], verb), door)
-        # Pages of other sites may ask before they follow a link.
-        methods = [row.method, "OPTIONS"] if row.name == "links.open" else [row.method]
+        methods = [row.method, "OPTIONS"] if isinstance(endpoint, CrossOrigin) else [row.method]
         # What stands last may have slashes, if it is the name of something in a store.
         path = row.path.replace("/{key}", "/{key:path}")
         routes.append(Route(path, endpoint, methods=methods, name=row.name))

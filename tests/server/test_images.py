@@ -495,6 +495,15 @@ class TestSessions:
         assert (head.status_code, head.content) == (200, b"")
         assert head.headers["content-length"] == str(len(ask(address).content))
 
+    def test_pages_of_other_sites_may_ask_whether_they_may_ask(self, maker: Api, asset: dict[str, Any]) -> None:
+        wanted = {"Origin": "https://viewer.example", "Access-Control-Request-Headers": "accept"}
+
+        asked = ask(f"{opened(maker)}/iiif/{asset['version']}/info.json", "OPTIONS", **wanted)
+
+        assert asked.status_code == 204
+        assert "accept" in asked.headers["access-control-allow-headers"]
+        assert asked.headers["access-control-allow-origin"] == "*"
+
     def test_a_session_ends_and_a_live_one_buys_the_next(self, maker: Api, asset: dict[str, Any], clock: Clock) -> None:
         address = opened(maker)
         clock.ahead_seconds = tiles.SECONDS - 5

@@ -1,8 +1,7 @@
 """
 Raw routes of tile sessions: what a token in the address lets one look at.
 
-A page of any site may show what it has a token for; no cookie or other standing right of a browser has a part in it. What is
-asked about one version never changes, so caches may keep it, but only the browser's own: a token is somebody's right.
+What is asked about one version never changes, so caches may keep it, but only the browser's own: a token is somebody's right.
 """
 
 from __future__ import annotations
@@ -15,14 +14,14 @@ from urllib.parse import quote
 from anyio import CapacityLimiter, to_thread
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import Send
 
 from epista.contract.endpoints import Endpoint
 from epista.server.access import actors
 from epista.server.access.actors import Actor
 from epista.server.routes import conditions
 from epista.server.routes.dispatch import Door
-from epista.server.routes.transfers import Raw, opening
+from epista.server.routes.transfers import CrossOrigin, opening
 from epista.server.routes.turns import Turns
 from epista.server.services.images import Made
 from epista.server.stores.blobs import CHUNK
@@ -37,7 +36,7 @@ REGIONS = 8
 """How many regions are read and sent at once: each may have a quarter of a gigabyte, which is in memory until it is sent."""
 
 
-class Tiles(Raw):
+class Tiles(CrossOrigin):
     """One question about an image."""
 
     _headers: ClassVar[dict[str, str]] = {}
@@ -56,14 +55,6 @@ class Tiles(Raw):
         self._threads = threads
         self._maker = maker
         self._answer = answer
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async def answer(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                message["headers"] = [*message.get("headers", ()), *_FOR_ALL_SITES]
-            await send(message)
-
-        await super().__call__(scope, receive, answer)
 
     async def admit(self, request: Request) -> Actor:
         """Return on whose behalf the session looks."""
@@ -133,9 +124,3 @@ def _base(request: Request) -> str:
 
 
 _LINKED_JSON = 'application/ld+json;profile="http://iiif.io/api/image/3/context.json"'
-
-_FOR_ALL_SITES = (
-    (b"access-control-allow-origin", b"*"),
-    # The address is the right to look: it goes to no other site.
-    (b"referrer-policy", b"no-referrer"),
-)

@@ -311,17 +311,12 @@ class _Reading:
         return piece
 
 
-class LinkDownload(Download):
+class CrossOrigin(Raw):
     """
-    The same, for whoever has a signed link, in place of a token.
+    What the page of any site may ask, and ask whether it may (CORS, https://fetch.spec.whatwg.org).
 
-    A page of any site may read what its script has a link to: no cookie or other standing right of a browser has a part in
-    it. Caches ask again before each use, because the right to read can end any moment.
+    For addresses that are the right to read themselves: no cookie or other standing right of a browser has a part in it.
     """
-
-    def __init__(self, row: Endpoint, door: Door, links: Links, blobs: BlobStore) -> None:
-        super().__init__(row, door, links.open, blobs)
-        self._links = links
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def answer(message: Message) -> None:
@@ -334,6 +329,18 @@ class LinkDownload(Download):
             await Response(status_code=204, headers=_PREFLIGHT)(scope, receive, answer)
         else:
             await super().__call__(scope, receive, answer)
+
+
+class LinkDownload(CrossOrigin, Download):
+    """
+    The same, for whoever has a signed link, in place of a token.
+
+    Caches ask again before each use, because the right to read can end any moment.
+    """
+
+    def __init__(self, row: Endpoint, door: Door, links: Links, blobs: BlobStore) -> None:
+        super().__init__(row, door, links.open, blobs)
+        self._links = links
 
     async def admit(self, request: Request) -> Actor:
         wanted = decode.from_query(self._row, request.path_params, request.query_params.multi_items())
@@ -411,7 +418,8 @@ _FOR_ALL_SITES = (
 
 _PREFLIGHT = {
     "Access-Control-Allow-Methods": "GET, HEAD",
-    "Access-Control-Allow-Headers": "range, if-match, if-none-match, if-range",
+    # A type with a profile, as IIIF names it, is no plain Accept to browsers.
+    "Access-Control-Allow-Headers": "accept, range, if-match, if-none-match, if-range",
     "Access-Control-Max-Age": "600",
 }
 
