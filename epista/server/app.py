@@ -57,6 +57,7 @@ from epista.server.services.lineage import Lineage
 from epista.server.services.linked import Linked
 from epista.server.services.links import Links
 from epista.server.services.objects import Objects
+from epista.server.services.pixels import Pixels
 from epista.server.services.previews import Previews
 from epista.server.services.projects import Projects
 from epista.server.services.queries import Queries
@@ -95,7 +96,8 @@ def create_app(config: Config, *, owner: Owner | None = None, clock: moments.Clo
     linked = Linked(resources, batches)
     frames = Frames(resources, objects, batches)
     links = Links(resources, tokens)
-    looking = Images(resources, tokens)
+    pixels = Pixels(resources)
+    looking = Images(resources, tokens, pixels)
     uploads = Uploads(resources, objects)
     engines = engines_of(config)
     queries = Queries(resources, Tables(resources), engines, limits_of(config))
@@ -116,7 +118,7 @@ def create_app(config: Config, *, owner: Owner | None = None, clock: moments.Clo
         "usage": Usage(resources),
         "queries": queries,
         "lineage": Lineage(resources),
-        "previews": Previews(resources, looking),
+        "previews": Previews(resources, pixels),
         "images": looking,
         "sequences": Sequences(resources),
         "audit": Audit(resources),

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import re
-from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
-from pathlib import Path
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import msgspec
@@ -16,7 +13,6 @@ from sqlalchemy import RowMapping
 from epista.contract import images as wire
 from epista.contract.errors import (
     InvalidRequestError,
-    MissingExtraError,
     NotFoundError,
     TooLargeError,
     UnreadableError,
@@ -24,24 +20,16 @@ from epista.contract.errors import (
 )
 from epista.server.access.actors import Actor, Request
 from epista.server.engines import image_files
-from epista.server.engines.image_files import Levels, Place
-from epista.server.engines.images import ImageReader
-from epista.server.imaging import iiif, ngff, pyramids, rendering
+from epista.server.imaging import iiif, ngff, rendering
 from epista.server.imaging.cache import Cache
-from epista.server.imaging.index import VERSION, Index, Scene
+from epista.server.imaging.index import VERSION, Scene
 from epista.server.imaging.rendering import Suggestions
-from epista.server.services import spans
 from epista.server.services.contents import Content, content_of
+from epista.server.services.pixels import OpenImage, Pixels
 from epista.server.services.resources import Resources
 from epista.server.services.tile_sessions import Sitting, TileSessions
 from epista.server.services.tokens import Tokens
-from epista.server.stores import features, linked
-from epista.server.stores.table_cache import Use
-from epista.server.stores.table_facts import linked_source
-
-LINK_SECONDS = 300
-"""How long a link to an object works that a child is given; longer than it may take."""
-
+from epista.server.stores import features
 
 MOST_ANNOTATIONS = 50
 """Of how many assets the features are shown on an image."""
@@ -79,8 +67,9 @@ class Shown(NamedTuple):
 class Images:
     """Whoever has a session may look at its version, as long as its maker may."""
 
-    def __init__(self, resources: Resources, tokens: Tokens) -> None:
+    def __init__(self, resources: Resources, tokens: Tokens, pixels: Pixels) -> None:
         self._all = resources
+        self._pixels = pixels
         self._sessions = TileSessions(resources, tokens)
         self._drawn: Cache[bytes] = Cache(DRAWN_BYTES, len)
 
@@ -99,8 +88,8 @@ class Images:
     def info(self, secret: str | None, wanted: wire.DescribeImage, request: Request) -> wire.ImageInfo:
         """Tell what is in an image; no other token is needed, and none counts."""
         sitting = self._sessions.sitting(wanted.token, request)
-        with self._place(sitting.content) as place:
-            index = self._described(sitting.content, place)
+        with self._pixels.open(sitting.content) as image:
+            index = image.index
         return wire.ImageInfo(
             version=sitting.ticket.version,
             format=index.format,
@@ -120,14 +109,14 @@ class Images:
         """Read pixels."""
         fields = {name: getattr(wanted, name) for name in image_files.Region.__struct_fields__}
         content = self._sessions.sitting(wanted.token, actor.request).content
-        with self._place(content) as place:
-            return self._made(content, place, image_files.Region(**fields), "application/x-npy")
+        with self._pixels.open(content) as image:
+            return self._made(image, image_files.Region(**fields), "application/x-npy")
 
     def annotations(self, actor: Actor, wanted: wire.FindAnnotations) -> Made:
         """Return what is drawn on an image in its file, and in the GeoJSON that its maker may read."""
         sitting = self._sessions.sitting(wanted.token, actor.request)
-        with self._place(sitting.content) as place:
-            told = [self._read(sitting.content, place, image_files.Annotations(scene=wanted.scene))]
+        with self._pixels.open(sitting.content) as image:
+            told = [image.read(image_files.Annotations(scene=wanted.scene))]
         with self._all.read(sitting.actor, "read", sitting.ticket.workspace) as (tx, access):
             ours = access.workspace_id, access.experiments
             rows = features.of_version(tx, *ours, sitting.content.version_id, MOST_ANNOTATIONS + 1)
@@ -157,15 +146,15 @@ class Images:
         }
         if content.size > image_files.MAX_FEATURES_BYTES:
             raise TooLargeError(f"it has {content.size:,} bytes, and {image_files.MAX_FEATURES_BYTES:,} are the most")
-        with self._place(content) as place:
-            return self._reader.features(place, image_files.Features(origin=origin, scene=scene))
+        with self._pixels.open(content) as image:
+            return image.features(origin, scene)
 
     def rendering(self, secret: str | None, wanted: wire.GetRendering, request: Request) -> wire.ImageRendering:
         """Tell how an image is drawn if nobody says how; no other token is needed, and none counts."""
         content = self._sessions.sitting(wanted.token, request).content
-        with self._place(content) as place:
-            found = self._suggested(content, place, wanted.scene)
-            names = [channel.name for channel in self._described(content, place).scenes[wanted.scene].channels]
+        with self._pixels.open(content) as image:
+            found = image.suggestions(wanted.scene)
+            names = [channel.name for channel in image.index.scenes[wanted.scene].channels]
         shown = rendering.usual(found, wanted.scene)
         return wire.ImageRendering(
             text=rendering.spell(shown),
@@ -185,16 +174,8 @@ class Images:
     def thumbnail(self, actor: Actor, wanted: wire.DrawThumbnail) -> Made:
         """Draw a small picture."""
         content = self._sessions.sitting(wanted.token, actor.request).content
-        with self._place(content) as place:
-            ask = image_files.Thumbnail(max_px=wanted.max_px, rendering=self._usual(content, place))
-            return self._made(content, place, ask, "image/png")
-
-    def overview(self, content: Content, max_px: int) -> tuple[Index, bytes]:
-        """Return what is in an image and a small picture of it, as PNG, for whoever was found to be allowed to read it."""
-        with self._place(content) as place:
-            index = self._described(content, place)
-            ask = image_files.Thumbnail(max_px=max_px, rendering=self._usual(content, place))
-            return index, self._read(content, place, ask)
+        with self._pixels.open(content) as image:
+            return self._made(image, image.thumbnail(wanted.max_px), "image/png")
 
     def iiif(self, actor: Actor, wanted: wire.OpenPicture) -> None:
         """Refuse an image that is not the session's; of all others there is an ``info.json``."""
@@ -205,23 +186,23 @@ class Images:
         sitting = self._sessions.sitting(wanted.token, actor.request)
         text = _spelt(sitting, wanted.image)
         quality, _, format = wanted.name.rpartition(".")
-        with self._place(sitting.content) as place:
+        with self._pixels.open(sitting.content) as image:
             ask = image_files.Picture(
-                rendering=self._usual(sitting.content, place) if text is None else text,
+                rendering=image.usual() if text is None else text,
                 region=wanted.region,
                 size=wanted.size,
                 rotation=wanted.rotation,
                 quality=quality,
                 format=format,
             )
-            return self._made(sitting.content, place, ask, iiif.MEDIA_TYPES.get(format, ""))
+            return self._made(image, ask, iiif.MEDIA_TYPES.get(format, ""))
 
     def iiif_info(self, actor: Actor, wanted: wire.DescribePicture, address: str) -> Made:
         """Tell what pictures an image has that is served at *address*."""
         sitting = self._sessions.sitting(wanted.token, actor.request)
         text = _spelt(sitting, wanted.image)
-        with self._place(sitting.content) as place:
-            scenes = self._described(sitting.content, place).scenes
+        with self._pixels.open(sitting.content) as image:
+            scenes = image.index.scenes
         scene = 0 if text is None else rendering.parse(text).scene
         if scene >= len(scenes):
             raise InvalidRequestError(f"there is no scene {scene}; there are {len(scenes)}, from 0")
@@ -238,18 +219,18 @@ class Images:
         if found is None or wanted.format not in ngff.VERSIONS:
             raise missing
         number = int(found[1])
-        with self._place(sitting.content) as place:
-            scenes = self._described(sitting.content, place).scenes
+        with self._pixels.open(sitting.content) as image:
+            scenes = image.index.scenes
             if number >= len(scenes):
                 raise missing
             chunk = ngff.chunk(wanted.format, wanted.key, scenes[number])
             if chunk is not None:
                 ask = image_files.Chunk(scene=number, place=chunk)
-                return self._made(sitting.content, place, ask, "application/octet-stream")
+                return self._made(image, ask, "application/octet-stream")
 
             def suggest() -> Suggestions | None:
                 try:
-                    return self._suggested(sitting.content, place, number)
+                    return image.suggestions(number)
                 except UnreadableImageError:
                     # What is damaged is told where it is read; the rest still is.
                     return None
@@ -260,114 +241,16 @@ class Images:
         told = msgspec.json.encode(document)
         return Made(told, "application/json", hashlib.sha256(told).hexdigest()[:32])
 
-    def _made(self, content: Content, place: Place, ask: image_files.Ask, media_type: str) -> Made:
-        said = f"{_source(content)} {VERSION} {ask!r}"
+    def _made(self, image: OpenImage, ask: image_files.Ask, media_type: str) -> Made:
+        said = f"{image.source} {VERSION} {ask!r}"
         tag = hashlib.sha256(said.encode(errors="replace")).hexdigest()[:32]
         body = self._drawn.get(tag)
         if body is None:
-            body = self._read(content, place, ask)
+            body = image.read(ask)
             if isinstance(ask, image_files.Picture) and len(body) <= MAX_DRAWN_BYTES:
                 self._drawn.put(tag, body)
         return Made(body, media_type, tag)
 
-    def _read(self, content: Content, place: Place, ask: image_files.Ask) -> bytes:
-        with ExitStack() as stack:
-
-            def levels(plane: tuple[int, int, int]) -> Levels:
-                return self._levels(stack.enter_context(self._all.table_cache.use()), content, place, plane)
-
-            def whole() -> Place:
-                return self._copied(stack.enter_context(self._all.table_cache.use()), content)
-
-            return self._reader.read(place, _source(content), ask, lambda: self._index(content, place), levels, whole)
-
-    def _levels(self, use: Use, content: Content, place: Place, plane: tuple[int, int, int]) -> Levels:
-        """Return the levels of a plane that the image has not itself; made at first, and kept by content."""
-        name = "-".join([_source(content), "levels", str(VERSION), *map(str, plane)])
-
-        def make(into: Path) -> None:
-            index = self._index(content, place)
-            scene = msgspec.msgpack.decode(index, type=Index).scenes[plane[0]]
-            use.require_room(pyramids.most_bytes(scene))
-            self._reader.make_levels(place, _source(content), index, plane, into)
-
-        path = use.file(name, make, wait_seconds=_MADE_SECONDS)
-        with path.open("rb") as file:
-            return Levels(
-                place=Place(path=os.fsencode(path), size=path.stat().st_size), levels=pyramids.levels_in(file), plane=plane
-            )
-
-    def _usual(self, content: Content, place: Place) -> str:
-        """Return how an image is drawn if nobody says how."""
-        return rendering.spell(rendering.usual(self._suggested(content, place, 0)))
-
-    def _suggested(self, content: Content, place: Place, scene: int) -> Suggestions:
-        """Return how the channels of a scene may be shown; worked out once, so that all tiles agree."""
-        with self._all.table_cache.use() as use:
-            name = f"{_source(content)}-rendering-{VERSION}-{scene}"
-            ask = image_files.Suggest(scene=scene)
-            kept = use.file(name, lambda into: _write(into, self._read(content, place, ask))).read_bytes()
-        return msgspec.msgpack.decode(kept, type=Suggestions)
-
-    def _described(self, content: Content, place: Place) -> Index:
-        return msgspec.msgpack.decode(self._index(content, place), type=Index)
-
-    def _index(self, content: Content, place: Place) -> bytes:
-        """Return what is known of an image; found out at first, and kept by content."""
-        with self._all.table_cache.use() as use:
-            name = f"{_source(content)}-image-{VERSION}"
-
-            def read(into: Path) -> None:
-                _write(into, self._reader.index(place, name, lambda: self._copied(use, content)))
-
-            return use.file(name, read).read_bytes()
-
-    @contextmanager
-    def _place(self, content: Content) -> Iterator[Place]:
-        """Give where a child can read the bytes, until the context ends."""
-        if content.is_in_parts:
-            raise UnreadableImageError("this is a table, and no image")
-        if content.name.lower().endswith(".mrxs"):
-            # Of itself it is a JPEG, which may show the label of the slide.
-            raise UnreadableImageError(
-                "the pixels of a MRXS slide lie in a folder of files beside it", hint="convert it, to OME-TIFF or OME-Zarr"
-            )
-        if content.is_linked and (path := self._all.roots.path(content.object)) is not None:
-            yield Place(path=os.fsencode(path), size=content.size, stamp=linked.stamp_of(content.object))
-            return
-        span = content.span(0, content.size)
-        if not content.is_linked and self._all.blobs.size(span.object) is None:
-            # A collection may have moved it since the session was checked.
-            [span] = spans.looked_up(self._all, [span])
-        if (path := self._all.file_of(span.object)) is not None:
-            yield Place(path=os.fsencode(path), offset=span.offset, size=content.size)
-            return
-        url = None
-        if not content.is_linked and not span.offset:
-            url = self._all.blobs.link(span.object, name="image", media_type="image/*", seconds=LINK_SECONDS)
-        if url is not None:
-            yield Place(url=url, size=content.size)
-            return
-        # What shares an object with others, or lies below a root elsewhere, is brought here.
-        with self._all.table_cache.use() as use:
-            yield self._copied(use, content)
-
-    def _copied(self, use: Use, content: Content) -> Place:
-        """Bring the bytes here, as a file of their own."""
-        use.require_room(content.size)
-        [span] = spans.looked_up(self._all, [content.span(0, content.size)])
-        path = use.file(f"{_source(content)}-bytes.image", lambda into: _write(into, *spans.read(self._all, [span])))
-        return Place(path=os.fsencode(path), size=content.size)
-
-    @property
-    def _reader(self) -> ImageReader:
-        if self._all.images is None:
-            raise MissingExtraError("this server reads no images: a package is missing", hint='pip install "epista[image]"')
-        return self._all.images
-
-
-_MADE_SECONDS = 10.0
-"""How long one waits for levels that are made for somebody else: threads that wait help nobody."""
 
 _SCENE = re.compile(r"s(0|[1-9]\d{0,5})", re.ASCII)
 
@@ -395,21 +278,12 @@ def _collection(told: Iterable[bytes], warnings: Iterable[str]) -> bytes:
     return msgspec.json.encode({"type": "FeatureCollection", "features": found, "warnings": [*said, *warnings]})
 
 
-def _source(content: Content) -> str:
-    return content.sha256 or linked_source(content.object)
-
-
 def _spelt(sitting: Sitting, image: str) -> str | None:
     """Return the rendering that an address spells out, if it does."""
     version, tilde, text = image.partition("~")
     if version != sitting.ticket.version:
         raise NotFoundError(f"there is no image {version!r} in this session", hint=f"it is for {sitting.ticket.version}")
     return text if tilde else None
-
-
-def _write(into: Path, *pieces: bytes) -> None:
-    with into.open("xb") as file:
-        file.writelines(pieces)
 
 
 def _scene(scene: Scene) -> wire.ImageScene:

@@ -24,7 +24,7 @@ from epista.server.imaging.index import Index
 from epista.server.services import cursors
 from epista.server.services.assets import resolve, version_row
 from epista.server.services.contents import Content, content_of
-from epista.server.services.images import Images
+from epista.server.services.pixels import Pixels
 from epista.server.services.resources import Resources
 from epista.server.services.spans import Span
 from epista.server.services.table_names import Blob
@@ -39,9 +39,9 @@ IMAGES = frozenset(("tiff", "ome-tiff", "svs", "ndpi", "scn", "ome-zarr"))
 class Previews:
     """Who may read a version may see its preview."""
 
-    def __init__(self, resources: Resources, images: Images) -> None:
+    def __init__(self, resources: Resources, pixels: Pixels) -> None:
         self._all = resources
-        self._images = images
+        self._pixels = pixels
 
     def get(self, actor: Actor, wanted: wire.GetPreview) -> wire.Preview:
         """Show the beginning of an asset."""
@@ -70,7 +70,8 @@ class Previews:
 
         def make(into: Path) -> None:
             try:
-                index, png = self._images.overview(content, preview_files.PICTURE_PIXELS)
+                with self._pixels.open(content) as image:
+                    index, png = image.index, image.read(image.thumbnail(preview_files.PICTURE_PIXELS))
             except EpistaError as error:
                 lasts = isinstance(error, UnreadableError)
                 shown = Shown(problem=error.message, is_lasting=lasts)
