@@ -35,8 +35,6 @@ _STATIC = "/web/"
 
 _MEDIA_TYPES = {".css": "text/css", ".js": "text/javascript", ".json": "application/json", ".txt": "text/plain"}
 
-_DTYPES = {"u": "uint", "i": "int", "f": "float", "c": "complex"}
-
 _POLICY = (
     "default-src 'self'; img-src 'self' data: blob:; "
     "object-src 'none'; base-uri 'none'; frame-ancestors 'none'; form-action 'self'"
@@ -112,14 +110,8 @@ def _templates() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters["dtype"] = _dtype
+    made.filters["type_name"] = wire.type_name
     return made
-
-
-def _dtype(text: str) -> str:
-    """Return how people call a numpy type that is written as ``<u2``."""
-    name = _DTYPES.get(text[1:2])
-    return f"{name}{8 * int(text[2:])}" if name else text
 
 
 def _page(template: str, status: int = 200, **given: Any) -> Response:
