@@ -348,7 +348,8 @@ def _work(job: bytes) -> bytes:
     except FileWantedError:
         reply = WantingFile()
     except MemoryError:
-        reply = _failed(TooLargeError("the image takes more memory than one may"))
+        # What was half unpacked is not all given back, and the next image would be short of it: this child ends.
+        raise
     except FileNotFoundError:
         reply = _failed(UnreadableImageError("the image is not there any more", hint="try again in a moment"))
     except Exception:  # noqa: BLE001 - the loop of a worker process; parsers of others' files may raise anything

@@ -65,7 +65,7 @@ def read_index(source: Source) -> Index:
                 told.append("the picture moves; its first frame is read")
             if (turned := picture.getexif().get(_ORIENTATION, 1)) != 1:
                 told.append(f"Exif says to turn the picture (orientation {turned}); its pixels are given as stored")
-    except EpistaError:
+    except (EpistaError, MemoryError):
         raise
     except (Pillow.DecompressionBombWarning, Pillow.DecompressionBombError) as error:
         raise UnreadableImageError(f"the picture has more than {MAX_PIXELS:,} pixels", hint="make a tiled TIFF of it") from error
@@ -119,7 +119,7 @@ class Picture:
                     mode = _mode(picture)
                     pixels = np.asarray(picture if picture.mode == mode else picture.convert(mode))
             return pixels.reshape(shape).astype(self._scene.dtype, copy=False)
-        except EpistaError:
+        except (EpistaError, MemoryError):
             raise
         except Exception as error:
             raise UnreadableImageError(
