@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import math
 import threading
 import weakref
 from collections.abc import Callable, Sequence
@@ -305,9 +304,10 @@ def _part(
         raise ValidationError(f"a region of {width} x {height} pixels has none")
     chosen = scene.levels[level]
     across, down = chosen.downsample
-    left, top = min(int(x / across), chosen.width - 1), min(int(y / down), chosen.height - 1)
+    # In whole numbers, as the server: a float may lie just below one.
+    left, top = x * chosen.width // scene.width, y * chosen.height // scene.height
     width, height = min(width, chosen.width - left), min(height, chosen.height - top)
-    start = math.floor(left * across), math.floor(top * down)
+    start = left * scene.width // chosen.width, top * scene.height // chosen.height
     end = min(scene.width, round((left + width) * across)), min(scene.height, round((top + height) * down))
     return (*start, max(end[0] - start[0], width), max(end[1] - start[1], height)), (width, height)
 

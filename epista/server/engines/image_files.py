@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import gc
 import io
-import math
 import os
 from collections import OrderedDict
 from contextlib import ExitStack, closing
@@ -324,11 +323,9 @@ def _reduced(image: Image, ask: Reduce) -> list[Piece]:
     block = pyramids.Block(*ask.block)
     one = image.index.scenes[scene]
     x, y, width, height = pyramids.region_of(one, block)
-    across, down = one.downsample(block.level)
     channels = range(block.group * one.samples, (block.group + 1) * one.samples)
-    pixels = image.read_region(
-        math.ceil(x * across), math.ceil(y * down), width, height, level=block.level, channels=channels, z=z, t=t, scene=scene
-    )
+    at = one.start_of(block.level, x, y)
+    pixels = image.read_region(*at, width, height, level=block.level, channels=channels, z=z, t=t, scene=scene)
     return pyramids.make(one, block, pixels.reshape(height, width, one.samples))
 
 

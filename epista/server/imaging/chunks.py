@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import imagecodecs
 import numpy as np
 
@@ -21,9 +19,7 @@ def read(image: Image, scene: int, chunk: Chunk) -> bytes:
     """
     one = image.index.scenes[scene]
     width, height = ngff.chunk_of(one.levels[chunk.level])
-    across, down = one.downsample(chunk.level)
-    # A region begins at the whole part of what is asked for, over the downsample.
-    x, y = math.ceil(chunk.x * width * across), math.ceil(chunk.y * height * down)
+    x, y = one.start_of(chunk.level, chunk.x * width, chunk.y * height)
     found = image.read_region(x, y, width, height, level=chunk.level, channels=[chunk.c], z=chunk.z, t=chunk.t, scene=scene)
     if found.shape != (height, width):
         # At the edges of an array chunks are as large as elsewhere.

@@ -220,8 +220,6 @@ def _read(
     image: Image, shown: Rendering, level: int, x: int, y: int, width: int, height: int, channels: Sequence[int]
 ) -> NDArray[Any]:
     """Read pixels of a level at a place that is told in its own pixels, as ``(height, width, channels)``."""
-    across, down = image.index.scenes[shown.scene].downsample(level)
-    # A region begins at the whole part of what is asked for, over the downsample.
-    at = (math.ceil(x * across), math.ceil(y * down))
+    at = image.index.scenes[shown.scene].start_of(level, x, y)
     found = image.read_region(*at, width, height, level=level, channels=channels, z=shown.z, t=shown.t, scene=shown.scene)
     return found if found.ndim == 3 else found[..., np.newaxis]

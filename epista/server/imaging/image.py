@@ -89,8 +89,7 @@ class Image:
                 raise _invalid(path, f"({x}, {y}) is not in the image, which has {first.width} x {first.height} pixels")
             if size <= 0:
                 raise _invalid("width" if path == "x" else "height", f"a region of {width} x {height} pixels has none")
-        across, down = one.downsample(level)
-        left, top = min(int(x / across), chosen.width - 1), min(int(y / down), chosen.height - 1)
+        left, top = one.place_of(level, x, y)
         at = Where(scene, level, z, t, left, top, min(width, chosen.width - left), min(height, chosen.height - top))
         _check_size(one, at, len(numbers))
         if not chosen.is_made:

@@ -142,6 +142,16 @@ class Scene(msgspec.Struct, frozen=True, kw_only=True):
         first, one = self.levels[0], self.levels[level]
         return first.width / one.width, first.height / one.height
 
+    def place_of(self, level: int, x: int, y: int) -> tuple[int, int]:
+        """Return the pixel of *level* in which a pixel of level 0 lies: ``floor(x / downsample)``, in whole numbers."""
+        first, one = self.levels[0], self.levels[level]
+        return x * one.width // first.width, y * one.height // first.height
+
+    def start_of(self, level: int, x: int, y: int) -> tuple[int, int]:
+        """Return the first pixel of level 0 whose `place_of` is this pixel of *level*."""
+        first, one = self.levels[0], self.levels[level]
+        return -(-x * first.width // one.width), -(-y * first.height // one.height)
+
 
 class Index(msgspec.Struct, frozen=True, kw_only=True):
     """What is known of a file."""

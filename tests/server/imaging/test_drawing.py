@@ -79,6 +79,22 @@ def test_a_level_that_cannot_be_halved_evenly_is_taken_for_what_it_was_meant_to_
     assert np.array_equal(drawing.draw(image, GRAY, Part(128, 64, 100, 90), (50, 45))[..., 0], noise[64:154:2, 128:228:2])
 
 
+def test_every_pixel_of_a_level_is_found_whose_scale_is_no_whole_number() -> None:
+    whole = np.random.default_rng(1).integers(0, 256, (84, 42), dtype=np.uint8)
+    level, out = whole[:36, :18], io.BytesIO()
+    # Without OME-XML another scale makes another image of it.
+    with tifffile.TiffWriter(out, ome=True) as writer:
+        writer.write(whole, subifds=1, tile=(16, 16), metadata={"axes": "YX"})
+        writer.write(level, subfiletype=1, tile=(16, 16))
+    image = open_image(Memory(out.getvalue()))
+
+    # In floats 35 / (42 / 18) is below 15.
+    assert np.array_equal(image.read_region(35, 0, 3, 36, level=1), level[:, 15:])
+    for column in range(18):
+        drawn = drawing.draw(image, GRAY, Part(column * 42 / 18, 0, 42 / 18, 84), (1, 36))
+        assert np.abs(drawn[:, 0, 0].astype(int) - level[:, column]).max() <= 1
+
+
 @pytest.mark.parametrize("dtype", ["?", "u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8", "f2", "f4", "f8"])
 def test_pixels_of_every_type_are_drawn(dtype: str) -> None:
     pixels = np.zeros((40, 40), dtype)
