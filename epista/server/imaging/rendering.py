@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+import sys
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -204,7 +205,10 @@ def _limits(values: NDArray[Any]) -> tuple[float, float]:
     if not low < high:
         # One value nearly everywhere; the few others still show.
         low, high = float(values.min()), float(values.max())
-    return (low, high) if low < high else (low, low + 1.0)
+    # The range between them is a float too.
+    low, high = (min(max(value, -_FARTHEST), _FARTHEST) for value in (low, high))
+    # Beside a large number one more is the same number.
+    return low, high if low < high else max(low + 1.0, math.nextafter(low, math.inf))
 
 
 def _usable(limits: tuple[float, float] | None) -> tuple[float, float] | None:
@@ -226,8 +230,10 @@ def _stretched(plane: NDArray[np.generic], low: float, high: float) -> NDArray[n
     import numpy as np
 
     values = np.nan_to_num(plane.astype(np.float64), nan=low, posinf=high, neginf=low)
-    return (np.clip((values - low) / (high - low), 0, 1) * 255 + 0.5).astype(np.uint16)
+    return ((np.clip(values, low, high) - low) / (high - low) * 255 + 0.5).astype(np.uint16)
 
+
+_FARTHEST = sys.float_info.max / 4
 
 _BAND_PIXELS = 64 * 1024
 """How many pixels are coloured at once: what is worked out for them stays in the cache of a processor."""

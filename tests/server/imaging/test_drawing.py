@@ -95,6 +95,33 @@ def test_every_pixel_of_a_level_is_found_whose_scale_is_no_whole_number() -> Non
         assert np.abs(drawn[:, 0, 0].astype(int) - level[:, column]).max() <= 1
 
 
+@pytest.mark.parametrize(
+    ("dtype", "values"),
+    [
+        ("f8", (1e16, 1e16)),
+        ("f8", (-1.7e308, -1.7e308)),
+        ("f8", (1.7976931348623157e308, 1.7976931348623157e308)),
+        ("f8", (-1.7e308, 1.7e308)),
+        ("f4", (3.4e38, 3.4e38)),
+        ("f4", (-3.4028235e38, 3.4028235e38)),
+        ("i8", (-(2**63), -(2**63))),
+        ("i8", (2**60, 2**60 + 20)),
+        ("u8", (2**64 - 1, 2**64 - 1)),
+    ],
+)
+def test_values_so_large_that_few_lie_between_them_are_drawn(dtype: str, values: tuple[float, float]) -> None:
+    pixels = np.full((40, 40), values[0], dtype)
+    pixels[:20] = values[1]
+    image = opened(pixels)
+
+    shown = rendering.parse(rendering.spell(rendering.usual(drawing.suggest(image))))
+    found = drawing.draw(image, shown, Part(0, 0, 40, 40), (40, 40))
+
+    assert found.shape == (40, 40, 3)
+    if float(values[0]) < float(values[1]):
+        assert found[:20].min() == 255 > found[20:].max() == 0
+
+
 @pytest.mark.parametrize("dtype", ["?", "u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8", "f2", "f4", "f8"])
 def test_pixels_of_every_type_are_drawn(dtype: str) -> None:
     pixels = np.zeros((40, 40), dtype)
