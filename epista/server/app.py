@@ -14,7 +14,6 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from anyio import CapacityLimiter
 from sqlalchemy import text
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -41,9 +40,9 @@ from epista.server.routes.limits import RateLimit
 from epista.server.routes.metrics import Metrics
 from epista.server.routes.queries import QueryStream, too_many
 from epista.server.routes.requests import Requests
-from epista.server.routes.tiles import PictureBase, PictureInfo, Tiles
+from epista.server.routes.tiles import PictureBase, PictureInfo, Tiles, Told
 from epista.server.routes.transfers import CrossOrigin, Download, KeyStream, LinkDownload, PartUpload, Upload
-from epista.server.routes.turns import SLOW_THREADS, Turns
+from epista.server.routes.turns import LOOK_THREADS, SLOW_THREADS, Pool, Turns
 from epista.server.services.appends import Appends
 from epista.server.services.assets import Assets
 from epista.server.services.audit import Audit
@@ -131,11 +130,11 @@ def create_app(config: Config, *, owner: Owner | None = None, clock: moments.Clo
         tokens=tokens,
         resources=resources,
         limit=RateLimit(config.requests_per_minute),
-        slow=Turns(4 * SLOW_THREADS),
-        slow_threads=CapacityLimiter(SLOW_THREADS),
+        slow=Pool(SLOW_THREADS, at_once=4 * SLOW_THREADS, per_caller=SLOW_THREADS // 2),
+        # One child is left for others: whatever somebody looks at, and for however long.
+        looks=Pool(LOOK_THREADS, at_once=LOOK_THREADS, per_caller=min(LOOK_THREADS // 4, images.CHILDREN - 1)),
         streams=Turns(config.max_streams),
     )
-    looks = CapacityLimiter(tiles.THREADS)
     raw = {
         "objects.upload": Upload(BY_NAME["objects.upload"], door, objects),
         "objects.content": Download(BY_NAME["objects.content"], door, objects.content, blobs),
@@ -143,17 +142,19 @@ def create_app(config: Config, *, owner: Owner | None = None, clock: moments.Clo
         "links.open": LinkDownload(BY_NAME["links.open"], door, links, blobs),
         "frames.send": FrameUpload(BY_NAME["frames.send"], door, frames),
         "batches.commit": BatchCommit(BY_NAME["batches.commit"], door, batches),
-        "images.region": Tiles(BY_NAME["images.region"], door, looking.maker, looking.region, looks, Turns(tiles.REGIONS)),
-        "images.thumbnail": Tiles(BY_NAME["images.thumbnail"], door, looking.maker, looking.thumbnail, looks),
+        "images.info": Told(BY_NAME["images.info"], door, looking.maker, looking.info),
+        "images.rendering": Told(BY_NAME["images.rendering"], door, looking.maker, looking.rendering),
+        "images.region": Tiles(BY_NAME["images.region"], door, looking.maker, looking.region, Turns(tiles.REGIONS)),
+        "images.thumbnail": Tiles(BY_NAME["images.thumbnail"], door, looking.maker, looking.thumbnail),
         "images.annotations": Tiles(
-            BY_NAME["images.annotations"], door, looking.maker, looking.annotations, looks, Turns(tiles.REGIONS)
+            BY_NAME["images.annotations"], door, looking.maker, looking.annotations, Turns(tiles.REGIONS)
         ),
-        "images.iiif": PictureBase(BY_NAME["images.iiif"], door, looking.maker, looking.iiif, looks),
-        "images.iiif_info": PictureInfo(BY_NAME["images.iiif_info"], door, looking.maker, looking.iiif_info, looks),
+        "images.iiif": PictureBase(BY_NAME["images.iiif"], door, looking.maker, looking.iiif),
+        "images.iiif_info": PictureInfo(BY_NAME["images.iiif_info"], door, looking.maker, looking.iiif_info),
         "images.iiif_picture": Tiles(
-            BY_NAME["images.iiif_picture"], door, looking.maker, looking.iiif_picture, looks, Turns(tiles.PICTURES)
+            BY_NAME["images.iiif_picture"], door, looking.maker, looking.iiif_picture, Turns(tiles.PICTURES)
         ),
-        "images.zarr": Tiles(BY_NAME["images.zarr"], door, looking.maker, looking.zarr, looks, Turns(tiles.PICTURES)),
+        "images.zarr": Tiles(BY_NAME["images.zarr"], door, looking.maker, looking.zarr, Turns(tiles.PICTURES)),
         "frames.read": FrameDownload(BY_NAME["frames.read"], door, frames),
         "queries.run": QueryStream(BY_NAME["queries.run"], door, queries, turns_of(config)),
         "assets.keys": KeyStream(BY_NAME["assets.keys"], door, assets),

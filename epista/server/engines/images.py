@@ -1,4 +1,4 @@
-"""The server's side of images: limited children (`image_files`) read them, one for each core, and it waits only so long."""
+"""The server's side of images: limited children (`image_files`) read them, and it waits only so long."""
 
 from __future__ import annotations
 
@@ -40,6 +40,9 @@ ENVIRONMENT = {
 }
 """Of the children."""
 
+CHILDREN = max(2, os.cpu_count() or 2) + 1
+"""One for each core, and one more, so that who has as much of the machine as there is does not keep others from looking."""
+
 _MAX_REPLY_BYTES = 300 * 1024**2
 _WAIT_SECONDS = 20.0
 
@@ -50,14 +53,14 @@ PACKAGES = ("numpy", "PIL", "tifffile", "imagecodecs")
 class ImageReader:
     """Reads images in limited children; for any number of threads. Close it when done."""
 
-    def __init__(self, *, limits: Limits | None = None, children: int = 0, timeout_seconds: float = 30.0) -> None:
+    def __init__(self, *, limits: Limits | None = None, children: int = CHILDREN, timeout_seconds: float = 30.0) -> None:
         self._timeout_seconds = timeout_seconds
         self._sandbox = Sandbox(
             image_files.__name__,
             max_reply_bytes=_MAX_REPLY_BYTES,
             limits=limits or Limits(memory_bytes=3 * 1024**3),
             environment=ENVIRONMENT,
-            children=children or max(2, os.cpu_count() or 2),
+            children=children,
             jobs_per_child=10_000,
         )
 

@@ -14,7 +14,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
-from anyio import CapacityLimiter, to_thread
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
@@ -27,7 +26,7 @@ from epista.server.access import actors
 from epista.server.access.actors import Actor
 from epista.server.routes import decode, problems
 from epista.server.routes.limits import RateLimit
-from epista.server.routes.turns import SLOW, Turns
+from epista.server.routes.turns import LOOKS, SLOW, Pool, Turns
 from epista.server.services.resources import Resources
 from epista.server.services.tokens import Tokens
 
@@ -42,11 +41,18 @@ class Door:
     tokens: Tokens
     resources: Resources
     limit: RateLimit
-    slow: Turns
-    """At what may wait; a turn is held while the body is read, too, so that requests in the queue hold no bodies."""
-    slow_threads: CapacityLimiter
+    slow: Pool
+    """For what may wait."""
+    looks: Pool
+    """For what looks into files."""
     streams: Turns
     """At moving bytes."""
+
+    def pool(self, row: Endpoint) -> Pool | None:
+        """Return what an endpoint has a part in, or None: it answers at once."""
+        if row.name in LOOKS:
+            return self.looks
+        return self.slow if row.name in SLOW else None
 
     def identify(self, scope: Scope, row: Endpoint) -> tuple[actors.Request, str | None]:
         """Return the request and the secret it presents."""
@@ -75,6 +81,7 @@ class JsonRoute:
         self._row = row
         self._method = method
         self._door = door
+        self._pool = door.pool(row)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
@@ -93,20 +100,19 @@ class JsonRoute:
             self._door.limit.take(request.client.host if request.client else "unknown")
             body = await read_body(request, _STRANGERS_BYTES, config.body_timeout_seconds)
             asked = self._decode(request, body)
-            threads = self._door.slow_threads if self._row.name in SLOW else None
-            return await to_thread.run_sync(self._method, secret, asked, known, limiter=threads)
-        if self._row.method == "GET" and self._row.name not in SLOW:
+            return await run_in_threadpool(self._method, secret, asked, known)
+        if self._row.method == "GET" and self._pool is None:
             return await run_in_threadpool(self._read, known, secret, request)
         actor = await run_in_threadpool(self._door.admit, known, secret)
         wanted: messages.Request | None = None
-        is_slow = self._row.name in SLOW
+        run = run_in_threadpool if self._pool is None else self._pool.run
         try:
-            async with self._door.slow.turn(actor.caller) if is_slow else nullcontext():
+            async with nullcontext() if self._pool is None else self._pool.turn(actor.caller):
                 body = await read_body(request, config.max_json_bytes, config.body_timeout_seconds)
                 wanted = self._decode(request, body)
                 actor = with_fingerprint(actor, scope["path"].encode() + b"\0" + body)
-                threads = self._door.slow_threads if is_slow else None
-                return await to_thread.run_sync(self._method, actor, wanted, limiter=threads)
+                reply: messages.Reply = await run(self._method, actor, wanted)
+                return reply
         except EpistaError as error:
             await run_in_threadpool(self._door.resources.refused, actor, wanted, error, request.path_params)
             raise

@@ -8,7 +8,6 @@ goes out is read and sent a piece at a time.
 from __future__ import annotations
 
 import msgspec
-from anyio import to_thread
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
@@ -45,7 +44,7 @@ class FrameUpload(Raw):
         limit = self._door.resources.config.max_json_bytes + _FRAME_BYTES
         async with self._door.slow.turn(actor.caller):
             body = await read_body(request, limit, self._timeout)
-            sent = await to_thread.run_sync(self._received, actor, wanted, request, body, limiter=self._door.slow_threads)
+            sent = await self._door.slow.run(self._received, actor, wanted, request, body)
         await Response(msgspec.json.encode(sent), media_type="application/json")(request.scope, request.receive, send)
 
     def _received(self, actor: Actor, wanted: objects.SendFrame, request: Request, body: bytes) -> objects.Framed:
@@ -83,7 +82,7 @@ class BatchCommit(Raw):
 
     async def move(self, actor: Actor, wanted: objects.CommitBatch, request: Request, send: Send) -> None:
         async with self._door.slow.turn(actor.caller):
-            pieces = await to_thread.run_sync(self._service.commit, actor, wanted, limiter=self._door.slow_threads)
+            pieces = await self._door.slow.run(self._service.commit, actor, wanted)
         piece = await run_in_threadpool(next, pieces, b"")
         await self._send(send, opening(200, {"Content-Type": "application/x-ndjson"}))
         await self._stream(piece, waited_for(pieces), request, send)

@@ -6,12 +6,13 @@ What is asked about one version never changes, so caches may keep it, but only t
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any, ClassVar
 from urllib.parse import quote
 
-from anyio import CapacityLimiter, to_thread
+import msgspec
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.types import Send
@@ -25,9 +26,6 @@ from epista.server.routes.transfers import CrossOrigin, opening
 from epista.server.routes.turns import Turns
 from epista.server.services.images import Made
 from epista.server.stores.blobs import CHUNK
-
-THREADS = 32
-"""How many questions about images wait for a child at once, in threads of their own: they hold up nothing else."""
 
 PICTURES = 32
 """How many pictures are drawn and sent at once; each may have 64 MiB."""
@@ -47,12 +45,10 @@ class Tiles(CrossOrigin):
         door: Door,
         maker: Callable[[str, actors.Request], Actor],
         answer: Callable[..., Any],
-        threads: CapacityLimiter,
         turns: Turns | None = None,
     ) -> None:
         super().__init__(row, door)
         self._turns = turns
-        self._threads = threads
         self._maker = maker
         self._answer = answer
 
@@ -70,7 +66,8 @@ class Tiles(CrossOrigin):
             await self._send_made(actor, wanted, request, send)
 
     async def _send_made(self, actor: Actor, wanted: Any, request: Request, send: Send) -> None:
-        made = await to_thread.run_sync(self._made, actor, wanted, request, limiter=self._threads)
+        async with self._door.looks.turn(actor.caller):
+            made = await self._door.looks.run(self._made, actor, wanted, request)
         headers = {
             "ETag": f'"{made.tag}"',
             "Cache-Control": "private, max-age=31536000, immutable" if made.is_lasting else "private, no-cache",
@@ -95,6 +92,14 @@ class Tiles(CrossOrigin):
         return made
 
 
+class Told(Tiles):
+    """What is said of an image, as JSON."""
+
+    def _made(self, actor: Actor, wanted: Any, request: Request) -> Made:
+        told = msgspec.json.encode(self._answer(actor, wanted))
+        return Made(told, "application/json", hashlib.sha256(told).hexdigest()[:32])
+
+
 class PictureInfo(Tiles):
     """What pictures an image has; the document names its own address."""
 
@@ -112,7 +117,7 @@ class PictureBase(Tiles):
     """The way from the base address of an image to what is said of it."""
 
     async def move(self, actor: Actor, wanted: Any, request: Request, send: Send) -> None:
-        await to_thread.run_sync(self._answer, actor, wanted, limiter=self._threads)
+        await run_in_threadpool(self._answer, actor, wanted)
         await self._send(send, opening(303, {"Location": f"{_base(request)}/info.json", "Content-Length": "0"}))
         await self._send(send, {"type": "http.response.body", "body": b""})
 

@@ -18,7 +18,6 @@ from typing import Any
 from urllib.parse import quote as percent_encoded
 
 import msgspec
-from anyio import to_thread
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
@@ -238,8 +237,7 @@ class Download(Raw):
         content: Content = await run_in_threadpool(self._find, actor, wanted)
         while content.is_in_parts:
             # With threads of its own: it takes as long as the table is large.
-            join = functools.partial(contents.join, self._door.resources, actor, content)
-            await to_thread.run_sync(join, limiter=self._door.slow_threads)
+            await self._door.slow.run(contents.join, self._door.resources, actor, content)
             content = await run_in_threadpool(self._find, actor, wanted)
         headers = self.headers(content)
         status, start, stop = conditions.answer(request.method, request.headers, tag=headers["ETag"], size=content.size)

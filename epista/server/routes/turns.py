@@ -2,24 +2,26 @@
 How many requests may do the same at once, in this process: so many in all, and so many of one caller.
 
 What answers in milliseconds shares one pool of threads. What may wait (for a child that reads a file, for the pattern of a rule,
-for every row of a log) has threads of its own, so that it can never hold up a read; and streams, which keep buffers while they
-last, are counted.
+for every row of a log) has threads of its own, so that it can never hold up a read; what shows a file has others, since it may
+hold up no write either; and streams, which keep buffers while they last, are counted.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from anyio import CapacityLimiter, to_thread
 
 from epista.contract.errors import EpistaError, UnavailableError
 
 SLOW = frozenset(
     (
         "audit.verify",
-        "images.info",
-        "images.rendering",
+        "experiments.rename",
         "lab.backup",
         "lab.gc",
         "lab.verify",
@@ -42,8 +44,17 @@ SLOW = frozenset(
 SLOW_THREADS = 32
 """How many of them run at once."""
 
+LOOKS = frozenset(("images.info", "images.rendering", "previews.get", "sequences.locate"))
+"""The endpoints that may wait for a child that looks into a file; besides those of pictures and pixels."""
+
+LOOK_THREADS = 32
+"""How many of them run at once, pictures and pixels among them."""
+
 WAIT_SECONDS = 20.0
 """How long a request waits for its turn before it is sent away, to come again."""
+
+
+_Made = TypeVar("_Made")
 
 
 def _busy() -> EpistaError:
@@ -109,3 +120,23 @@ class Turns:
                     raise
         except TimeoutError as error:
             raise self._refusal() from error
+
+
+class Pool:
+    """
+    Threads for one kind of work, of which each caller has a part.
+
+    A turn is held while the body is read, too, so that requests in the queue hold no bodies.
+    """
+
+    def __init__(self, threads: int, *, at_once: int, per_caller: int) -> None:
+        self._threads = CapacityLimiter(threads)
+        self._turns = Turns(at_once, per_caller=per_caller)
+
+    def turn(self, who: str) -> AbstractAsyncContextManager[None]:
+        """Wait for a turn of *who*; see `Turns.turn`."""
+        return self._turns.turn(who)
+
+    async def run(self, work: Callable[..., _Made], *given: Any) -> _Made:
+        """Do *work* in one of the threads, for whoever has a turn."""
+        return await to_thread.run_sync(work, *given, limiter=self._threads)

@@ -85,9 +85,9 @@ class Images:
         """Return on whose behalf a session looks; see `TileSessions.sitting`."""
         return self._sessions.sitting(token, request).actor
 
-    def info(self, secret: str | None, wanted: wire.DescribeImage, request: Request) -> wire.ImageInfo:
-        """Tell what is in an image; no other token is needed, and none counts."""
-        sitting = self._sessions.sitting(wanted.token, request)
+    def info(self, actor: Actor, wanted: wire.DescribeImage) -> wire.ImageInfo:
+        """Tell what is in an image."""
+        sitting = self._sessions.sitting(wanted.token, actor.request)
         with self._pixels.open(sitting.content) as image:
             index = image.index
         return wire.ImageInfo(
@@ -99,10 +99,10 @@ class Images:
             warnings=index.warnings,
         )
 
-    def view(self, wanted: wire.DescribeImage, request: Request) -> Shown:
+    def view(self, actor: Actor, wanted: wire.DescribeImage) -> Shown:
         """Tell what a person sees first who follows the address of a session."""
-        info = self.info(None, wanted, request)
-        sitting = self._sessions.sitting(wanted.token, request)
+        info = self.info(actor, wanted)
+        sitting = self._sessions.sitting(wanted.token, actor.request)
         return Shown(sitting.content.name, info, sitting.ticket.ends - self._all.clock() // 1_000_000)
 
     def region(self, actor: Actor, wanted: wire.ReadRegion) -> Made:
@@ -149,9 +149,9 @@ class Images:
         with self._pixels.open(content) as image:
             return image.features(origin, scene)
 
-    def rendering(self, secret: str | None, wanted: wire.GetRendering, request: Request) -> wire.ImageRendering:
-        """Tell how an image is drawn if nobody says how; no other token is needed, and none counts."""
-        content = self._sessions.sitting(wanted.token, request).content
+    def rendering(self, actor: Actor, wanted: wire.GetRendering) -> wire.ImageRendering:
+        """Tell how an image is drawn if nobody says how."""
+        content = self._sessions.sitting(wanted.token, actor.request).content
         with self._pixels.open(content) as image:
             found = image.suggestions(wanted.scene)
             names = [channel.name for channel in image.index.scenes[wanted.scene].channels]

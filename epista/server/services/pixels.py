@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +27,9 @@ from epista.server.stores.table_facts import linked_source
 LINK_SECONDS = 300
 """How long a link to an object works that a child is given; longer than it may take."""
 
+MADE_SECONDS = 10.0
+"""How long one waits for what is made for somebody else: threads that wait help nobody."""
+
 
 class OpenImage:
     """One image, whose bytes lie where a child can read them."""
@@ -39,18 +41,26 @@ class OpenImage:
         self._kept = kept
         self._place = place
         self._copied = copied
+        # By hand: a cached_property has one lock for all objects, so that images would wait for each other.
+        self._known: Index | None = None
 
-    @cached_property
+    @property
     def index(self) -> Index:
         """What is in it."""
-        return msgspec.msgpack.decode(self._index(), type=Index)
+        if self._known is None:
+            self._known = msgspec.msgpack.decode(self._index(), type=Index)
+        return self._known
 
     def suggestions(self, scene: int) -> Suggestions:
         """Return how the channels of a scene may be shown; worked out once, so that all tiles agree."""
         with self._kept.use() as use:
             name = f"{self.source}-rendering-{VERSION}-{scene}"
-            kept = use.file(name, lambda into: write(into, [self.read(image_files.Suggest(scene=scene))])).read_bytes()
-        return msgspec.msgpack.decode(kept, type=Suggestions)
+
+            def make(into: Path) -> None:
+                write(into, [self.read(image_files.Suggest(scene=scene))])
+
+            path = use.file(name, make, wait_seconds=MADE_SECONDS)
+            return msgspec.msgpack.decode(path.read_bytes(), type=Suggestions)
 
     def usual(self) -> str:
         """Return how it is drawn if nobody says how."""
@@ -84,7 +94,7 @@ class OpenImage:
             def read(into: Path) -> None:
                 write(into, [self._reader.index(self._place, name, lambda: self._copied(use))])
 
-            return use.file(name, read).read_bytes()
+            return use.file(name, read, wait_seconds=MADE_SECONDS).read_bytes()
 
     def _levels(self, use: Use, plane: tuple[int, int, int]) -> Levels:
         """Return the levels of a plane that the image has not itself; made at first, and kept by content."""
@@ -94,7 +104,7 @@ class OpenImage:
             use.require_room(pyramids.most_bytes(self.index.scenes[plane[0]]))
             self._reader.make_levels(self._place, self.source, self._index(), plane, into)
 
-        path = use.file(name, make, wait_seconds=_MADE_SECONDS)
+        path = use.file(name, make, wait_seconds=MADE_SECONDS)
         with path.open("rb") as file:
             return Levels(
                 place=Place(path=os.fsencode(path), size=path.stat().st_size), levels=pyramids.levels_in(file), plane=plane
@@ -124,7 +134,11 @@ class Pixels:
             """Bring the bytes here, as a file of their own."""
             use.require_room(content.size)
             [span] = spans.looked_up(self._all, [content.span(0, content.size)])
-            path = use.file(f"{source}-bytes.image", lambda into: write(into, spans.read(self._all, [span])))
+
+            def make(into: Path) -> None:
+                write(into, spans.read(self._all, [span]))
+
+            path = use.file(f"{source}-bytes.image", make, wait_seconds=MADE_SECONDS)
             return Place(path=os.fsencode(path), size=content.size)
 
         with ExitStack() as stack:
@@ -161,7 +175,3 @@ def write(into: Path, pieces: Iterable[bytes]) -> None:
     """Write a file that is not there yet."""
     with into.open("xb") as file:
         file.writelines(pieces)
-
-
-_MADE_SECONDS = 10.0
-"""How long one waits for levels that are made for somebody else: threads that wait help nobody."""

@@ -12,7 +12,7 @@ import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from anyio import to_thread
+from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -56,11 +56,13 @@ def routes(door: Door, images: Images) -> list[Route]:
         try:
             # Whoever has the address of a page has nothing else: no other token counts.
             known, _ = door.identify(request.scope, _VIEW)
-            door.limit.take(request.client.host if request.client else "unknown")
             if request.query_params:
                 raise InvalidRequestError("the viewer takes nothing in the query; its view stands after #")
             asked = wire.DescribeImage(token=request.path_params["token"])
-            shown = await to_thread.run_sync(images.view, asked, known, limiter=door.slow_threads)
+            actor = await run_in_threadpool(images.maker, asked.token, known)
+            door.limit.take(actor.caller)
+            async with door.looks.turn(actor.caller):
+                shown = await door.looks.run(images.view, actor, asked)
         except EpistaError as error:
             return _refusal(request, error)
         return _page("viewer.html", shown=shown, info=shown.info)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from concurrent.futures import ThreadPoolExecutor
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -12,14 +13,17 @@ import pytest
 from epista.contract.endpoints import BY_NAME
 from epista.contract.errors import UnavailableError
 from epista.server.engines.extraction import Extractor
+from epista.server.engines.images import ImageReader
 from epista.server.routes import turns
 from epista.server.routes.turns import Turns
-from tests.makers import Server
+from epista.server.services import pixels
+from tests.makers import Api, Server
 from tests.processes import wait_until
+from tests.server.test_images import PIXELS, ask, ome, opened
 
 
 def test_the_endpoints_that_may_wait_exist() -> None:
-    assert BY_NAME.keys() >= turns.SLOW
+    assert BY_NAME.keys() >= turns.SLOW | turns.LOOKS
 
 
 def test_reads_are_answered_while_every_slow_thread_is_taken(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -34,11 +38,18 @@ def test_reads_are_answered_while_every_slow_thread_is_taken(server: Server, mon
         return [""] * len(jobs)
 
     monkeypatch.setattr(Extractor, "texts", texts)
-    digest = api.upload(b"more words")
+    ada = server.member("ada", "editor")
+    digests = {who: who.upload(b"more words") for who in (api, ada)}
     # More than all threads that requests share, were they not apart.
     with ThreadPoolExecutor(60) as callers:
-        puts = [callers.submit(api.post, "~/objects", objects=[{"key": f"{n}.txt", "sha256": digest}]) for n in range(60)]
+
+        def put(who: Api, n: int) -> Future[Any]:
+            return callers.submit(who.post, "~/objects", objects=[{"key": f"{n}.txt", "sha256": digests[who]}])
+
+        puts = [put(api, n) for n in range(30)]
         try:
+            wait_until(lambda: len(waiting) == turns.SLOW_THREADS // 2, "one caller has all that one may have")
+            puts += [put(ada, n) for n in range(30, 60)]
             wait_until(lambda: len(waiting) == turns.SLOW_THREADS, "the slow threads are taken")
             assert api.keys() == ["there.txt"]
             assert api.get_asset("there.txt").status_code == 200
@@ -46,6 +57,48 @@ def test_reads_are_answered_while_every_slow_thread_is_taken(server: Server, mon
             go_on.set()
         assert {put.result().status_code for put in puts} == {200}
     assert len(api.keys()) == 61
+
+
+@pytest.mark.parametrize("what", ["rendering", "info", "view", "thumbnail?max_px=9", "preview"])
+def test_who_looks_at_what_takes_long_holds_up_no_write_and_no_other_look(
+    server: Server, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    ada, bob = server.member("ada", "editor"), server.member("bob", "editor")
+    ada.put("slow.tif", ome(PIXELS + 1))
+    bob.put("quick.tif", ome())
+    addresses = {api: opened(api, key) for api, key in ((ada, "slow.tif"), (bob, "quick.tif"))}
+    ask(f"{addresses[bob]}/thumbnail?max_px=16")
+    go_on = threading.Event()
+    waiting: list[None] = []
+    read = ImageReader.index
+
+    def index(*given: Any) -> bytes:
+        waiting.append(None)
+        go_on.wait(60)
+        return read(*given)
+
+    monkeypatch.setattr(ImageReader, "index", index)
+    monkeypatch.setattr(pixels, "MADE_SECONDS", 60)
+
+    def look() -> int:
+        if what == "preview":
+            return ada.call("GET", "~/preview", params={"ref": "slow.tif"}).status_code
+        return ask(f"{addresses[ada]}/{what}").status_code
+
+    # More than all threads that requests share.
+    with ThreadPoolExecutor(60) as callers:
+        looks = [callers.submit(look) for _ in range(60)]
+        try:
+            wait_until(lambda: bool(waiting), "somebody waits for a child")
+            time.sleep(0.5)
+            bob.put("more.txt", b"words")
+            assert bob.get_asset("more.txt").status_code == 200
+            assert ask(f"{addresses[bob]}/thumbnail?max_px=8").status_code == 200
+            assert ask(f"{addresses[bob]}/info").status_code == 200
+            assert not any(one.done() for one in looks)
+        finally:
+            go_on.set()
+        assert {one.result() for one in looks} == {200}
 
 
 def test_one_caller_has_a_quarter_of_the_turns_and_leaves_the_others_alone() -> None:

@@ -11,7 +11,6 @@ import difflib
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Sequence
-from functools import cached_property
 from typing import Any, NamedTuple
 
 from sqlalchemy import (
@@ -300,14 +299,15 @@ class _Current:
         self._search = search
         self._tx = tx
         self._asset_ids = asset_ids
+        # By hand: a cached_property has one lock for all objects, so that searches would wait for each other.
+        self._small: dict[int, tuple[str, str]] | None = None
 
     def of(self, asset_id: int) -> tuple[str, str]:
         """Return tags and metadata of an asset's current version, as JSON."""
+        if self._small is None:
+            little = func.length(versions.c.meta) <= _LITTLE
+            self._small = self._read(self._search.among(assets.c.id, self._asset_ids), little)
         return self._small.get(asset_id) or self._read(assets.c.id == asset_id)[asset_id]
-
-    @cached_property
-    def _small(self) -> dict[int, tuple[str, str]]:
-        return self._read(self._search.among(assets.c.id, self._asset_ids), func.length(versions.c.meta) <= _LITTLE)
 
     def _read(self, *conditions: ColumnElement[bool]) -> dict[int, tuple[str, str]]:
         found = select(assets.c.id, versions.c.tags, versions.c.meta).join(versions, versions.c.id == assets.c.head_id)
@@ -322,6 +322,8 @@ class _Conditions:
         self._tx = tx
         self._workspace_id = workspace_id
         self._joins = 0
+        self._authors: list[tuple[int, str]] | None = None
+        self._experiments: list[str] | None = None
 
     def of(self, tree: Tree) -> ColumnElement[bool]:
         match tree:
@@ -375,10 +377,10 @@ class _Conditions:
                 kept, linked = and_(named.c.root.is_(None), same), and_(named.c.root.is_not(None), same)
                 return versions.c.blob_id.in_(select(named.c.id).where(or_(kept, linked)))
             case "author":
-                fitting_ids = [id_ for id_, name in self._authors if _fits(name, wanted)]
+                fitting_ids = [id_ for id_, name in self._every_author() if _fits(name, wanted)]
                 return self._search.among(versions.c.author_id, fitting_ids)
             case "experiment":
-                fitting = [name for name in self._experiments if _fits(name, wanted)]
+                fitting = [name for name in self._every_experiment() if _fits(name, wanted)]
                 there = and_(assets.c.workspace_id == self._workspace_id, self._search.among(assets.c.experiment, fitting))
                 # At the root there is none, and NOT of that must hold. The index is left to the list.
                 return and_(self._search.unindexed(assets.c.experiment).is_not(None), there)
@@ -406,13 +408,15 @@ class _Conditions:
         return condition if self._joins <= self._search.max_joins else condition.is_(True)
 
     # People and experiments are few. Compared here, because databases differ in what they know of case.
-    @cached_property
-    def _authors(self) -> list[tuple[int, str]]:
-        return [(row.id, row.name) for row in self._tx.execute(select(users.c.id, users.c.name))]
+    def _every_author(self) -> list[tuple[int, str]]:
+        if self._authors is None:
+            self._authors = [(row.id, row.name) for row in self._tx.execute(select(users.c.id, users.c.name))]
+        return self._authors
 
-    @cached_property
-    def _experiments(self) -> list[str]:
-        return _distinct(self._tx, assets.c.experiment, assets.c.workspace_id == self._workspace_id)
+    def _every_experiment(self) -> list[str]:
+        if self._experiments is None:
+            self._experiments = _distinct(self._tx, assets.c.experiment, assets.c.workspace_id == self._workspace_id)
+        return self._experiments
 
 
 def _hinted(tree: Tree, experiments: Collection[str] | None) -> bool:
