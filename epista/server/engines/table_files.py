@@ -551,6 +551,10 @@ def _first_line(error: BaseException) -> str:
     return "; ".join(str(part) for part in error.args).strip().partition("\n")[0]
 
 
+def _too_large() -> TooLargeError:
+    return TooLargeError("the table needs more memory than the server gives one", hint=TOO_LARGE)
+
+
 def _work(data: bytes) -> bytes:
     import pyarrow as pa
 
@@ -559,7 +563,7 @@ def _work(data: bytes) -> bytes:
     except EpistaError as error:
         problem: EpistaError = error
     except (MemoryError, pa.ArrowMemoryError):
-        problem = TooLargeError("the table needs more memory than the server gives one", hint=TOO_LARGE)
+        problem = _too_large()
     except OSError as error:
         if error.errno == errno.EFBIG:
             problem = TooLargeError("the table is larger than the server keeps for queries", hint=TOO_LARGE)
@@ -568,7 +572,9 @@ def _work(data: bytes) -> bytes:
         else:
             problem = UnreadableError(f"the file cannot be read: {_first_line(error)}")
     except (pa.ArrowException, ValueError) as error:
-        problem = UnreadableError(f"the file cannot be read: {_first_line(error)}")
+        # The stack of a thread is memory, too; for that Arrow has no error of its own.
+        is_short = _first_line(error).startswith("Unknown error: Failed to launch worker thread")
+        problem = _too_large() if is_short else UnreadableError(f"the file cannot be read: {_first_line(error)}")
     except Exception as error:  # noqa: BLE001 - whatever a file of somebody else's leads a library to
         problem = UnreadableError(f"the file cannot be read: {type(error).__name__}")
     failed = Failed(code=problem.code, message=problem.message, hint=problem.hint, details=problem.details)
