@@ -55,7 +55,7 @@ class ImageInfo(wire.ImageInfo, frozen=True, kw_only=True):
 
     @property
     def dtype(self) -> str:
-        """Of the pixels, as numpy writes it."""
+        """Of the pixels, as numpy calls it: ``uint16``."""
         return self.scenes[0].dtype
 
     @property
@@ -335,7 +335,7 @@ def described(info: ImageInfo) -> list[str]:
             lines.append(f"scene {number}" + (f", {scene.name}" if scene.name else ""))
         planes = [(scene.size_z, "z"), (scene.size_t, "t")]
         told = [
-            f"{scene.width:,} x {scene.height:,} pixels, {wire.type_name(scene.dtype)}",
+            f"{scene.width:,} x {scene.height:,} pixels, {scene.dtype}",
             *(f"{count:,} planes in {axis}" for count, axis in planes if count > 1),
         ]
         if scene.pixel_size_um:

@@ -15,16 +15,6 @@ IIIF = TILES + "/{token}/iiif"
 """Where those of the IIIF Image API do."""
 
 
-_KINDS = {"u": "uint", "i": "int", "f": "float", "b": "bool"}
-
-
-def type_name(dtype: str) -> str:
-    """Return a type of pixels as people say it: ``uint16`` for ``<u2``."""
-    plain = dtype.lstrip("<>=|")
-    kind, size = _KINDS.get(plain[:1]), plain[1:]
-    return plain if kind is None or not size.isdecimal() else kind if kind == "bool" else f"{kind}{8 * int(size)}"
-
-
 class OpenTiles(Request, frozen=True, kw_only=True):
     """Open a session, in which the pixels of one version are read."""
 
@@ -98,7 +88,7 @@ class ImageScene(Reply, frozen=True, kw_only=True):
     name: str = ""
     """As in the file."""
     dtype: str
-    """Of the pixels, as numpy writes it."""
+    """Of the pixels, as numpy calls it: ``uint16``."""
     width: int
     """Of level 0, in pixels."""
     height: int

@@ -77,7 +77,7 @@ class TestVerbs:
     def test_an_image_is_described(self, http_ws: epista.Workspace, asset: dict[str, Any]) -> None:
         found = http_ws.image.info(KEY)
 
-        assert (found.format, found.width, found.height, found.dtype) == ("OME-TIFF", 400, 300, "<u2")
+        assert (found.format, found.width, found.height, found.dtype) == ("OME-TIFF", 400, 300, "uint16")
         assert [channel.name for channel in found.channels] == ["DAPI", "GFP"]
         assert [(level.width, level.height, level.downsample) for level in found.levels] == [
             (400, 300, (1.0, 1.0)),

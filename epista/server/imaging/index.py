@@ -137,6 +137,12 @@ class Scene(msgspec.Struct, frozen=True, kw_only=True):
         """How many bytes a value has."""
         return int(self.dtype[2:])
 
+    @property
+    def type_name(self) -> str:
+        """What the type of the pixels is called: ``uint16`` for ``<u2``."""
+        kind = _KINDS[self.dtype[1]]
+        return kind if kind == "bool" else f"{kind}{8 * self.itemsize}"
+
     def downsample(self, level: int) -> tuple[float, float]:
         """Return how many pixels of level 0 one of *level* is wide and high."""
         first, one = self.levels[0], self.levels[level]
@@ -170,3 +176,6 @@ class Index(msgspec.Struct, frozen=True, kw_only=True):
     """What is odd about the file."""
     members: bytes = b""
     """Of OME-Zarr: where what lies in the archive, in MessagePack."""
+
+
+_KINDS = {"u": "uint", "i": "int", "f": "float", "b": "bool"}

@@ -290,7 +290,7 @@ def _scene(scene: Scene) -> wire.ImageScene:
     first = scene.levels[0]
     return wire.ImageScene(
         name=scene.name,
-        dtype=scene.dtype,
+        dtype=scene.type_name,
         width=first.width,
         height=first.height,
         size_z=scene.size_z,

@@ -14,7 +14,6 @@ import msgspec
 from epista.contract import formats
 from epista.contract import previews as wire
 from epista.contract.errors import EpistaError, IntegrityError, UnreadableError
-from epista.contract.images import type_name
 from epista.server.access.actors import Actor
 from epista.server.engines import extraction, preview_files, previews
 from epista.server.engines.preview_files import Shown
@@ -127,7 +126,7 @@ def _facts(index: Index) -> tuple[tuple[str, str], ...]:
     facts = {
         "image": index.format,
         "size": f"{size.width:,} x {size.height:,} pixels",
-        "type": type_name(first.dtype),
+        "type": first.type_name,
         "channels": ", ".join(names[:_MOST_NAMES]) + (", ..." if len(names) > _MOST_NAMES else ""),
         "levels": f"{len(first.levels)}" if len(first.levels) > 1 else "",
         "planes": " x ".join(f"{count:,}" for count in (first.size_t, first.size_z) if count > 1),

@@ -105,15 +105,13 @@ def _templates() -> jinja2.Environment:
     # Not with the module: most labs in a folder never show a page.
     import jinja2
 
-    made = jinja2.Environment(
+    return jinja2.Environment(
         loader=jinja2.FileSystemLoader(_HERE / "templates"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters["type_name"] = wire.type_name
-    return made
 
 
 def _page(template: str, status: int = 200, **given: Any) -> Response:
