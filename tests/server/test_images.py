@@ -498,11 +498,21 @@ class TestSessions:
     def test_pages_of_other_sites_may_ask_whether_they_may_ask(self, maker: Api, asset: dict[str, Any]) -> None:
         wanted = {"Origin": "https://viewer.example", "Access-Control-Request-Headers": "accept"}
 
-        asked = ask(f"{opened(maker)}/iiif/{asset['version']}/info.json", "OPTIONS", **wanted)
+        for address in ("info", "rendering", f"iiif/{asset['version']}/info.json"):
+            asked = ask(f"{opened(maker)}/{address}", "OPTIONS", **wanted)
 
-        assert asked.status_code == 204
-        assert "accept" in asked.headers["access-control-allow-headers"]
-        assert asked.headers["access-control-allow-origin"] == "*"
+            assert asked.status_code == 204
+            assert "accept" in asked.headers["access-control-allow-headers"]
+            assert asked.headers["access-control-allow-origin"] == "*"
+
+    @pytest.mark.parametrize("what", ["info", "rendering"])
+    def test_what_is_said_of_an_image_has_a_tag(self, maker: Api, asset: dict[str, Any], what: str) -> None:
+        first = ask(f"{opened(maker)}/{what}", Authorization="Bearer nonsense")
+
+        again = ask(f"{opened(maker)}/{what}", **{"If-None-Match": first.headers["etag"]})
+
+        assert (first.status_code, first.headers["content-type"]) == (200, "application/json")
+        assert (again.status_code, again.content) == (304, b"")
 
     def test_a_session_ends_and_a_live_one_buys_the_next(self, maker: Api, asset: dict[str, Any], clock: Clock) -> None:
         address = opened(maker)
