@@ -135,7 +135,7 @@ class Images:
             width=width,
             height=height,
             level=level,
-            channels=() if channels is None else tuple(map(str, [channels] if isinstance(channels, str) else channels)),
+            channels=() if channels is None else tuple(map(_spelt, [channels] if isinstance(channels, str) else channels)),
             z=z,
             t=t,
             scene=scene,
@@ -310,6 +310,11 @@ def _part(
     start = left * scene.width // chosen.width, top * scene.height // chosen.height
     end = min(scene.width, round((left + width) * across)), min(scene.height, round((top + height) * down))
     return (*start, max(end[0] - start[0], width), max(end[1] - start[1], height)), (width, height)
+
+
+def _spelt(channel: str | int) -> str:
+    # A channel may be called 1, and stand elsewhere.
+    return channel if isinstance(channel, str) else f"#{channel}"
 
 
 def _chosen(channels: Sequence[wire.ChannelRendering], wanted: Sequence[str | int] | str | None) -> list[wire.ChannelRendering]:

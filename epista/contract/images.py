@@ -154,7 +154,7 @@ class ReadRegion(Request, frozen=True, kw_only=True):
     level: _Number = 0
     """Of the resolutions, from 0, the finest."""
     channels: tuple[Text, ...] = ()
-    """Names, or numbers from 0; none for all of them."""
+    """Names, or numbers from 0 (``#1`` where a channel is called ``1``); none for all of them."""
     z: _Number = 0
     """Of the planes above each other, from 0."""
     t: _Number = 0

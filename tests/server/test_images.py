@@ -97,6 +97,17 @@ class TestVerbs:
         assert np.array_equal(one, PIXELS[1, 50:70:2, 100:140:2])
         assert np.array_equal(turned, np.moveaxis(PIXELS[::-1, 290:, 390:], 0, -1))
 
+    def test_a_number_is_a_number_and_a_text_a_name_where_channels_are_called_by_numbers(
+        self, server: Server, http_ws: epista.Workspace
+    ) -> None:
+        out = io.BytesIO()
+        metadata = {"axes": "CYX", "Channel": {"Name": ["1", "0"]}}
+        tifffile.imwrite(out, PIXELS, ome=True, photometric="minisblack", metadata=metadata)
+        server.api().put(KEY, out.getvalue())
+
+        for asked, number in ((0, 0), (1, 1), ("1", 0), ("0", 1)):
+            assert np.array_equal(http_ws.image.read_region(KEY, 0, 0, 9, 9, channels=[asked]), PIXELS[number, :9, :9])
+
     def test_an_older_version_is_read_as_it_was(self, server: Server, http_ws: epista.Workspace, asset: dict[str, Any]) -> None:
         server.api().put(KEY, ome(PIXELS[:, ::-1]))
 

@@ -300,14 +300,19 @@ def _answered(image: Image, ask: Region | Suggest | Thumbnail | Picture | Chunk 
     return made
 
 
+def _channel(asked: str, names: list[str]) -> str | int:
+    """Return what a text stands for: a name, where there is such a one, else a number."""
+    number = asked.removeprefix("#")
+    is_number = asked not in names and number.isascii() and number.isdigit() and len(number) < 6
+    return int(number) if is_number else asked
+
+
 def _region(image: Image, ask: Region) -> bytes:
     import numpy as np
 
     scenes = image.index.scenes
     names = [channel.name for channel in scenes[ask.scene].channels] if 0 <= ask.scene < len(scenes) else []
-    channels = [
-        int(one) if one.isascii() and one.isdigit() and len(one) < 6 and one not in names else one for one in ask.channels
-    ]
+    channels = [_channel(one, names) for one in ask.channels]
     pixels = image.read_region(
         ask.x, ask.y, ask.width, ask.height, level=ask.level, channels=channels or None, z=ask.z, t=ask.t, scene=ask.scene
     )
